@@ -1,0 +1,142 @@
+//! The command line: options and which command does what. Every command has a file of its own.
+
+pub mod check;
+pub mod connect;
+pub mod dead_letters;
+pub mod demo;
+pub mod desk;
+pub mod drain;
+pub mod explain;
+pub mod lane;
+pub mod out;
+pub mod positions;
+pub mod progress;
+pub mod spill;
+pub mod status;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use crate::{config, daemon, logging};
+
+/// Ships this server's logs to Kafka: nothing is dropped while there is room, and nothing is lost in silence.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    about,
+    after_help = "Exit status: 0 all is well; 1 it failed, and the log says why; 2 wrong usage; 78 the configuration is bad."
+)]
+struct Options {
+    /// The configuration file.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        help = "The configuration file [default: $LOGFERRY_CONFIG, then /etc/logferry/config.toml]"
+    )]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the daemon: SIGTERM sends what was read and ends, a second one ends at once
+    Run {
+        /// End when all that exists is acknowledged by Kafka
+        #[arg(long)]
+        once: bool,
+    },
+    /// Judges the configuration and says where it can lose data
+    Check {
+        /// Also ask the cluster: addresses, topics, limits, permissions
+        #[arg(long)]
+        connect: bool,
+        /// Print the resulting configuration with the origin of each value, secrets hidden
+        #[arg(long)]
+        print: bool,
+    },
+    /// Says whether PATH is read, by which source, how far it has come, and what stands in the way
+    Explain {
+        /// A log file
+        path: PathBuf,
+    },
+    /// Shows what the daemon does and whether anything is missing
+    ///
+    /// For every source the books, read = delivered + filtered + merged + dead letters + lost + pending; for every lane what it does, why it is
+    /// blocked and what cures that; the spill and when it will be full. Asks the running daemon; where none runs, it reads what the last snapshot
+    /// holds. Exit status 1 if the books don't balance.
+    Status {
+        /// Print everything as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows how far every file has been read; goes on elsewhere with one
+    #[command(subcommand)]
+    Positions(positions::Command),
+    /// Stops, starts or empties what is bound for one topic
+    #[command(subcommand)]
+    Lane(lane::Command),
+    /// Shows what Kafka refused for its size or content; sends it again or discards it
+    #[command(subcommand)]
+    DeadLetters(dead_letters::Command),
+    /// Shows what waits on disk while Kafka does not take it; verifies it and writes it out
+    #[command(subcommand)]
+    Spill(spill::Command),
+    /// Waits until all that exists is acknowledged by Kafka
+    ///
+    /// All lines that were there when it was asked; those that are written later are not waited for. The daemon goes on. Exit status 1 and what is
+    /// left, if the time is up before.
+    Drain {
+        /// How long to wait
+        #[arg(long, value_name = "TIME", default_value = "5m", value_parser = drain::timeout)]
+        timeout: Duration,
+    },
+    /// Shows everything on this machine with nothing installed: an embedded Kafka, rotation, an outage, a kill, and the count
+    Demo(demo::Options),
+}
+
+/// Does what the command line says.
+#[must_use]
+pub fn main() -> ExitCode {
+    let options = Options::parse();
+    let path = check::config_path(options.config);
+    match options.command {
+        Command::Run { once } => run(&path, once),
+        Command::Check { connect, print } => check::run(&path, print, connect),
+        Command::Explain { path: file } => desk::run(&path, |desk| explain::run(desk, &file)),
+        Command::Status { json } => desk::run(&path, |desk| status::run(desk, json)),
+        Command::Positions(command) => desk::run(&path, |desk| positions::run(desk, command)),
+        Command::Lane(command) => desk::run(&path, |desk| lane::run(desk, command)),
+        Command::DeadLetters(command) => desk::run(&path, |desk| dead_letters::run(desk, command)),
+        Command::Spill(command) => desk::run(&path, |desk| spill::run(desk, command)),
+        Command::Drain { timeout } => desk::run(&path, |desk| drain::run(desk, timeout)),
+        Command::Demo(options) => demo::run(&options),
+    }
+}
+
+fn run(path: &std::path::Path, once: bool) -> ExitCode {
+    logging::begin();
+    let config = match config::load(path) {
+        Ok(config) => config,
+        Err(problems) => {
+            tracing::error!("the configuration is bad:\n{problems}");
+            return ExitCode::from(check::BAD_CONFIGURATION);
+        }
+    };
+    for warning in config.warnings.iter().chain(&check::judge(&config)) {
+        tracing::warn!("{warning}");
+    }
+    match daemon::run(&config, once) {
+        Ok(true) => ExitCode::SUCCESS,
+        // What is left is not lost: it is read again at the next start. For `--once` it is a failure all the same.
+        Ok(false) => ExitCode::from(u8::from(once)),
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}

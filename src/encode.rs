@@ -1,0 +1,144 @@
+//! Events become Kafka messages: from spans of what was read to spans of an arena of finished messages. Pure, batch by batch.
+
+pub mod gap;
+pub mod json;
+pub mod raw;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+
+use crate::batch::{Batch, Event, Origin};
+
+/// What librdkafka keeps per message while it is queued or in flight, bytes: its message struct, the allocator's own words, and its share
+/// of the request and the delivery report. Counted against the budget so that many short lines cost what they cost.
+pub const MESSAGE_COST: usize = 240;
+
+/// The most events a reader puts into one batch. Without it a block of 1 MiB of empty lines would become a million messages and some
+/// 600 MB in one go; with it, at most a few MB more than the block. At the limit a reader ends the batch and begins the next.
+pub const MAX_EVENTS: usize = 8192;
+
+/// About what a JSON message has beside the event's own text, bytes; longer labels make an arena grow once.
+const ENVELOPE: usize = 320;
+
+/// The form of a message's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// The event's bytes as they are.
+    Raw,
+    /// One JSON object a message (docs/schema.json).
+    Json,
+}
+
+/// What the encoder needs to know; built by `config/resolve.rs`.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The form of the messages.
+    pub format: Format,
+    /// The upper limit of an encoded value, bytes.
+    pub max_event: usize,
+    /// `agent.host`.
+    pub host: Arc<str>,
+    /// `agent.labels`, in order of their names.
+    pub labels: Vec<(String, String)>,
+    /// For times in events that name no zone.
+    pub zone: TimeZone,
+}
+
+/// What a batch takes from the budget: the capacity of its arena, and for each event its span and librdkafka's bookkeeping.
+#[must_use]
+pub fn charge_for(bytes_capacity: usize, events: usize) -> usize {
+    bytes_capacity + events * (size_of::<Event>() + MESSAGE_COST)
+}
+
+/// The longest event that fits into one message, whatever its bytes are. At least 1 KiB, which may be more than fits where `max_event` is tiny.
+#[must_use]
+pub fn always_fits(settings: &Settings) -> usize {
+    let room = match settings.format {
+        Format::Raw => settings.max_event,
+        Format::Json => json::Json::new(settings).always_fits(),
+    };
+    room.max(1 << 10)
+}
+
+/// Encodes batches; one for each thread that hands over batches.
+#[derive(Debug)]
+pub struct Encoder {
+    max_event: usize,
+    json: Option<json::Json>,
+}
+
+impl Encoder {
+    /// An encoder of this format.
+    #[must_use]
+    pub fn new(settings: &Settings) -> Encoder {
+        let json = match settings.format {
+            Format::Raw => None,
+            Format::Json => Some(json::Json::new(settings)),
+        };
+        Encoder { max_event: settings.max_event, json }
+    }
+
+    /// How many of these bytes fit into one message of at most `max_event` bytes: all, or the length of the longest prefix that ends on a
+    /// character boundary. Never 0 for bytes that are there: one character goes out, however small the limit is.
+    #[must_use]
+    pub fn fits(&self, bytes: &[u8]) -> usize {
+        match &self.json {
+            None => raw::fits(bytes, self.max_event),
+            Some(json) => json.fits(bytes),
+        }
+    }
+
+    /// How large an arena this batch's messages will need, about; `None` where they stay where they are, or are so few that a buffer of
+    /// their own costs nothing.
+    #[must_use]
+    pub fn arena_for(&self, batch: &Batch) -> Option<usize> {
+        let bytes = batch.bytes.len() + batch.bytes.len() / 8 + batch.events.len() * ENVELOPE;
+        (self.json.is_some() && batch.stream.origin != Origin::Finished && bytes >= 64 << 10).then_some(bytes)
+    }
+
+    /// Turns the batch's events into finished messages. Raw leaves everything where it is and hands an unused `arena` back. JSON writes all
+    /// messages into `arena`, points the events at them, changes the charge to what they take, and gives back a block to use again. What its
+    /// source has rendered itself ([`Origin::Finished`]) stays as it is.
+    ///
+    /// # Panics
+    /// When the messages of one batch come to 4 GiB, which a span can't express; [`MAX_EVENTS`] and a reader's block keep far below it.
+    #[must_use]
+    pub fn encode(&mut self, mut batch: Batch, arena: Vec<u8>) -> (Batch, Option<Vec<u8>>) {
+        if batch.stream.origin == Origin::Finished && self.json.is_some() {
+            return (batch, (arena.capacity() > 0).then_some(arena));
+        }
+        let Some(json) = &mut self.json else {
+            batch.part_headers = batch.events.iter().any(|event| event.part().is_some());
+            return (batch, (arena.capacity() > 0).then_some(arena));
+        };
+        let spare = json.encode(&mut batch, arena);
+        batch.charge.resize(charge_for(batch.bytes.capacity(), batch.events.len()));
+        (batch, Some(spare))
+    }
+}
+
+/// Where the line of each event begins in its stream; ask for the events of a batch in their order.
+#[derive(Debug)]
+pub struct LineStarts {
+    base: u64,
+    start: u64,
+}
+
+impl LineStarts {
+    /// Before the first event of this batch, which may continue a line of an earlier one.
+    #[must_use]
+    pub fn of(batch: &Batch) -> LineStarts {
+        LineStarts { base: batch.base, start: batch.line_start }
+    }
+
+    /// Where the line begins that the next event is, or is a part of.
+    pub fn next(&mut self, event: &Event) -> u64 {
+        if event.part().is_none_or(|(number, _)| number == 1) {
+            self.start = self.base + u64::from(event.from);
+        }
+        self.start
+    }
+}

@@ -1,0 +1,269 @@
+//! What an operator may see of and do with the running daemon, behind the control socket. What of it is the same for a stopped one is
+//! [`view`]; the stopped one itself is [`stopped`].
+
+pub mod drain;
+pub mod letters;
+pub mod resend;
+pub mod seek;
+pub mod stopped;
+pub mod view;
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use letters::Deed;
+
+use crate::control::letters::{Letter, List};
+use crate::control::protocol::{Change, Left, Spilled};
+use crate::control::status::{Lane, Memory, Spill, Status, Stream};
+use crate::control::user::User;
+use crate::control::{Operator, Refusal};
+use crate::dead_letters;
+use crate::forecast::{self, Forecast, Teller};
+use crate::kafka;
+use crate::lane::{Condition, Lanes, Order};
+use crate::ledger::Count;
+use crate::settlement::Settlement;
+use crate::source::file::discover::Finder;
+use crate::source::syslog::arrival::Arrivals;
+use crate::spill;
+
+/// How long a snapshot may take to be written after a change by an operator.
+const KEEP_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a lane may take to discard what it holds.
+const DISCARD_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What of the configuration the tools need to know; built by the command line and the daemon.
+#[derive(Debug)]
+pub struct Settings {
+    /// The agent's id.
+    pub agent: String,
+    /// `agent.host`.
+    pub host: String,
+    /// The topic of every source.
+    pub topics: HashMap<Arc<str>, Arc<str>>,
+    /// How every source finds and opens its files.
+    pub finders: HashMap<Arc<str>, Finder>,
+    /// Where the lanes' buffers on disk are.
+    pub spill: spill::Settings,
+    /// Where dead letters are.
+    pub letters: dead_letters::Settings,
+    /// For the client that sends dead letters again.
+    pub kafka: kafka::Settings,
+}
+
+/// The running daemon.
+#[derive(Debug)]
+pub struct Running {
+    settings: Settings,
+    settlement: Arc<Settlement>,
+    lanes: Arc<Lanes>,
+    forecast: Mutex<(Forecast, Teller)>,
+    arrivals: Vec<(Arc<str>, Arc<Arrivals>)>,
+}
+
+impl Running {
+    /// What the control socket needs of the daemon.
+    #[must_use]
+    pub fn new(settings: Settings, settlement: Arc<Settlement>, lanes: Arc<Lanes>) -> Running {
+        Running { settings, settlement, lanes, forecast: Mutex::default(), arrivals: Vec::new() }
+    }
+
+    /// The same with the arrival logs of these sources.
+    #[must_use]
+    pub fn with_arrivals(self, arrivals: Vec<(Arc<str>, Arc<Arrivals>)>) -> Running {
+        Running { arrivals, ..self }
+    }
+
+    /// To be called about once a second: notes what the spills take, and logs when they will be full, as often as that is worth it.
+    pub fn watch_spill(&self, now: Instant) {
+        let room = &self.lanes.shared().room;
+        let (bytes, max) = (room.used(), room.max());
+        let mut guard = self.forecast.lock().unwrap_or_else(PoisonError::into_inner);
+        let (forecast, teller) = &mut *guard;
+        forecast.note(now, bytes);
+        let full_in = forecast.full_in(max);
+        if teller.is_worth_saying(now, full_in)
+            && let Some(time) = full_in.filter(|time| !time.is_zero())
+        {
+            tracing::warn!(bytes, max, "spill full in {}, if it goes on like this: the sources wait then", forecast::words(time));
+        }
+    }
+
+    fn pause(&self, lane: &str, pause: bool, user: &User) -> Result<String, Refusal> {
+        if !self.lanes.order(lane, Order::Pause(pause)) {
+            return Err(view::no_lane(lane, self.conditions().keys()));
+        }
+        tracing::warn!(%user, topic = lane, "an operator has {} a lane", if pause { "paused" } else { "resumed" });
+        Ok(if pause {
+            format!("Lane {lane} sends nothing until it is resumed, or logferry is started again; what comes waits in its spill.")
+        } else {
+            format!("Lane {lane} sends again.")
+        })
+    }
+
+    fn discard(&self, lane: &str, user: &User) -> Result<String, Refusal> {
+        let (tell, told) = std::sync::mpsc::channel();
+        if !self.lanes.order(lane, Order::Discard(tell)) {
+            return Err(view::no_lane(lane, self.conditions().keys()));
+        }
+        let gone = told.recv_timeout(DISCARD_PATIENCE);
+        let gone = gone.map_err(|_| Refusal("the lane has not answered yet: it may still discard; see logferry status".into()))?;
+        for (source, count) in &gone {
+            tracing::warn!(%user, topic = lane, %source, events = count.events, bytes = count.bytes, "an operator has discarded what a lane held");
+        }
+        let sum: Count = gone.iter().map(|(_, count)| *count).sum();
+        let done =
+            format!("{} events ({} bytes) of lane {lane} are discarded; they are in the books as lost (operator).", sum.events, sum.bytes);
+        if self.is_kept(lane) {
+            return Ok(done);
+        }
+        Ok(format!(
+            "{done} No snapshot could be written yet (the daemon's log says why): after a kill before the next one they would be back."
+        ))
+    }
+
+    /// Waits until a snapshot has where the spill of `lane` stands now; before, a kill would bring back what was discarded.
+    fn is_kept(&self, lane: &str) -> bool {
+        let head = self.settlement.lanes().into_iter().find(|(topic, _)| **topic == *lane).map_or(0, |(_, row)| row.head);
+        let until = Instant::now() + KEEP_PATIENCE;
+        self.settlement.hurry();
+        while self.settlement.durable_head(lane) < head {
+            if Instant::now() >= until {
+                return false;
+            }
+            std::thread::sleep(KEEP_PATIENCE / 500);
+        }
+        true
+    }
+
+    fn with_letters(&self, id: &str, deed: Deed, user: &User) -> Result<String, Refusal> {
+        let shared = self.lanes.shared();
+        let mut book = |whose: &letters::Letters, events, fate| {
+            self.settlement.left_letters(&whose.source, &whose.topic, events, fate);
+            self.settlement.hurry();
+            Ok(())
+        };
+        letters::carry_out(&shared.letters, &shared.kafka, (id, deed), user, &mut book)
+    }
+
+    fn conditions(&self) -> HashMap<Arc<str>, Condition> {
+        self.lanes.conditions().into_iter().collect()
+    }
+}
+
+impl Operator for Running {
+    fn status(&self) -> Result<Status, Refusal> {
+        let budget = &self.lanes.shared().budget;
+        let shown = self.lanes.shown();
+        let mut lanes = BTreeMap::new();
+        for (topic, condition, spill) in &shown {
+            lanes.insert(topic.to_string(), Lane { spill: view::lane_spill(spill), ..view::lane(Some(condition)) });
+        }
+        let mut books = view::books(&self.settings, &self.settlement);
+        for (name, arrivals) in &self.arrivals {
+            let source = books.sources.entry(name.to_string()).or_default();
+            (source.arrivals_bytes, source.unprotected) = (arrivals.bytes(), arrivals.is_unprotected());
+            source.arrivals_full = arrivals.why_full();
+        }
+        let full = shown.iter().find_map(|(_, _, spill)| spill.full);
+        let bytes = self.lanes.shared().room.used();
+        let full_in = self.forecast.lock().unwrap_or_else(PoisonError::into_inner).0.full_in(self.settings.spill.max_size);
+        Ok(Status {
+            running: true,
+            lanes,
+            memory: Memory { used: budget.used() as u64, limit: budget.limit() as u64 },
+            spill: Spill {
+                max_bytes: self.settings.spill.max_size,
+                bytes,
+                full_in_seconds: full_in.map(|time| time.as_secs()),
+                full: full.map(str::to_owned),
+            },
+            ..books
+        })
+    }
+
+    fn explain(&self, path: &OsStr) -> String {
+        let conditions = self.conditions();
+        let streams = self.settlement.streams_at(path.as_bytes());
+        streams.iter().map(|(id, row)| view::describe(*id, row, &|topic| conditions.get(topic).cloned())).collect()
+    }
+
+    fn streams(&self) -> Vec<Stream> {
+        view::streams(&self.settings, &self.settlement)
+    }
+
+    fn spilled(&self, lane: &str) -> Spilled {
+        view::spilled(lane, &self.settlement)
+    }
+
+    fn letters(&self) -> Result<List, Refusal> {
+        letters::list(&self.lanes.shared().letters)
+    }
+
+    fn letter(&self, id: &str) -> Result<Letter, Refusal> {
+        letters::show(&self.lanes.shared().letters, id)
+    }
+
+    fn plan(&self, change: &Change) -> Result<String, Refusal> {
+        match change {
+            Change::Resend { id } => letters::plan(&self.lanes.shared().letters, id, Deed::Resend),
+            Change::DiscardLetters { id } => letters::plan(&self.lanes.shared().letters, id, Deed::Discard),
+            Change::Seek { stream, to } => {
+                let id = view::stream_id(stream)?;
+                let (row, _) = self.settlement.stream(id).ok_or_else(|| view::no_stream(stream))?;
+                let file = seek::open(&self.settings, &row)?;
+                let position = seek::position(&file, &row, *to)?;
+                // The thread of the source has its own idea of where it stands, and takes no other while it runs.
+                Err(Refusal(format!(
+                    "the daemon is reading this stream: stop it first (systemctl stop logferry), seek to byte {}, and start it again",
+                    position.offset
+                )))
+            }
+            Change::Forget { stream } => view::plan_forget(view::stream_id(stream)?, &self.settlement, true),
+            Change::Pause { lane } | Change::Resume { lane } | Change::Discard { lane } => {
+                if !self.conditions().contains_key(lane.as_str()) {
+                    return Err(view::no_lane(lane, self.conditions().keys()));
+                }
+                Ok(view::plan_lane(change, lane, &self.settlement, true))
+            }
+        }
+    }
+
+    fn change(&self, change: &Change, user: &User) -> Result<String, Refusal> {
+        self.plan(change)?;
+        match change {
+            Change::Forget { stream } => {
+                let id = view::stream_id(stream)?;
+                if !self.settlement.forget(id) {
+                    return Err(Refusal("something of it is on its way by now: try again when it has been acknowledged".into()));
+                }
+                self.settlement.hurry();
+                tracing::warn!(%user, stream = %id, "an operator took a stream out of the state");
+                Ok(format!("Stream {id} is forgotten."))
+            }
+            Change::Pause { lane } => self.pause(lane, true, user),
+            Change::Resume { lane } => self.pause(lane, false, user),
+            Change::Discard { lane } => self.discard(lane, user),
+            Change::Resend { id } => self.with_letters(id, Deed::Resend, user),
+            Change::DiscardLetters { id } => self.with_letters(id, Deed::Discard, user),
+            Change::Seek { .. } => Err(Refusal("stop the daemon first".into())),
+        }
+    }
+
+    fn drain(&self, timeout: Duration, tell: &mut dyn FnMut(&Left) -> bool) -> Result<Option<Left>, Refusal> {
+        let mut drain = drain::Drain::begin(&self.settings, &self.settlement);
+        let until = Instant::now() + timeout;
+        loop {
+            let Some(mut left) = drain.left(&self.settings, &self.settlement) else { return Ok(None) };
+            left.blocked = view::obstacles(&self.lanes.conditions());
+            if Instant::now() >= until || !tell(&left) {
+                return Ok(Some(left));
+            }
+            std::thread::sleep(drain::LOOK_EVERY.min(until.saturating_duration_since(Instant::now())));
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! One stream in the settlement: what is on its way, how far each lane that it feeds has come, and where it is to be resumed. Pure.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::batch::Position;
+use crate::ledger::Count;
+use crate::snapshot::rows::{FeedRow, StreamRow};
+
+/// What a batch has for one lane.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) topic: Arc<str>,
+    /// All its events for this lane.
+    pub(super) count: Count,
+    /// Those whose fate is known.
+    pub(super) done: Count,
+    /// How much of `done` has moved the lane's mark.
+    passed: Count,
+    /// Where the last event of `done` ends in the stream.
+    upto: u64,
+    pub(super) settled: bool,
+}
+
+/// A batch that is on its way.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    ticket: u64,
+    base: u64,
+    to: Position,
+    pub(super) parts: Vec<Part>,
+}
+
+impl Waiting {
+    fn is_settled(&self) -> bool {
+        self.parts.iter().all(|part| part.settled)
+    }
+}
+
+/// How far one lane has come in the stream.
+#[derive(Debug)]
+struct Feed {
+    row: FeedRow,
+    /// All that was admitted for it, what was settled before included.
+    admitted: Count,
+    /// How many batches at the front are settled in it.
+    cursor: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// Its feeds are kept in [`Entry::feeds`] while it is here, and put into the row for the snapshot.
+    row: StreamRow,
+    feeds: Vec<Feed>,
+    /// In order of admission. Bounded by the byte budget: each holds a charge until it is settled.
+    pub(super) waiting: VecDeque<Waiting>,
+    /// How much of the file's head the fingerprint covers that the last snapshot has; 0 without a snapshot.
+    pub(super) durable_head: u16,
+    /// The offset of its position in the last snapshot.
+    pub(super) durable_at: u64,
+}
+
+impl Entry {
+    /// A stream as a row has it; `durable_head` says how much of a head a snapshot has.
+    pub(super) fn new(mut row: StreamRow, durable_head: u16) -> Entry {
+        let feeds = std::mem::take(&mut row.feeds).into_iter().map(|row| Feed { admitted: row.settled, row, cursor: 0 }).collect();
+        let durable_at = row.position.offset;
+        Entry { row, feeds, waiting: VecDeque::new(), durable_head, durable_at }
+    }
+
+    /// What is known of the stream, without its feeds.
+    pub(super) fn known(&self) -> &StreamRow {
+        &self.row
+    }
+
+    /// The whole row.
+    pub(super) fn to_row(&self) -> StreamRow {
+        StreamRow { feeds: self.feeds.iter().map(|feed| feed.row.clone()).collect(), ..self.row.clone() }
+    }
+
+    /// Changes the row, its position and feeds excepted, which move by what is settled alone.
+    pub(super) fn change(&mut self, change: impl FnOnce(&mut StreamRow)) {
+        let position = self.row.position;
+        change(&mut self.row);
+        self.row.position = position;
+        self.row.feeds.clear();
+    }
+
+    /// How far this lane has come, to be changed.
+    #[expect(clippy::indexing_slicing, reason = "a position that was just found, or the last one")]
+    fn feed(&mut self, topic: &Arc<str>) -> &mut Feed {
+        let at = self.feeds.iter().position(|feed| feed.row.topic == *topic).unwrap_or_else(|| {
+            let row = FeedRow { topic: Arc::clone(topic), ..FeedRow::default() };
+            self.feeds.push(Feed { row, admitted: Count::default(), cursor: 0 });
+            self.feeds.len() - 1
+        });
+        &mut self.feeds[at]
+    }
+
+    /// The partition count at the first send, set to `now` if there was none or the topic has fewer by now. Returns it and whether it is new.
+    pub(super) fn partitions(&mut self, topic: &Arc<str>, now: i32) -> (i32, bool) {
+        let row = &mut self.feed(topic).row;
+        let new = row.partitions == 0 || row.partitions > now;
+        if new {
+            row.partitions = now;
+        }
+        (row.partitions, new)
+    }
+
+    /// A batch from `base` to `to` is on its way. Returns for each lane what it had been given before.
+    pub(super) fn admit(&mut self, ticket: u64, base: u64, to: Position, parts: &[(Arc<str>, Count)]) -> Vec<Count> {
+        let mut before = Vec::with_capacity(parts.len());
+        let mut waiting = Vec::with_capacity(parts.len());
+        for (topic, count) in parts {
+            let feed = self.feed(topic);
+            before.push(feed.admitted);
+            feed.admitted += *count;
+            let topic = Arc::clone(&feed.row.topic);
+            waiting.push(Part { topic, count: *count, done: Count::default(), passed: Count::default(), upto: base, settled: false });
+        }
+        self.waiting.push_back(Waiting { ticket, base, to, parts: waiting });
+        before
+    }
+
+    /// A ticket is settled in one lane, whole or up to `upto` = (events, stream offset). Returns what is newly settled.
+    pub(super) fn settle(&mut self, ticket: u64, topic: &str, upto: Option<(u64, u64)>) -> Count {
+        // Tickets grow, so a search by halves finds one.
+        let Ok(at) = self.waiting.binary_search_by_key(&ticket, |waiting| waiting.ticket) else { return Count::default() };
+        let Some(waiting) = self.waiting.get_mut(at) else { return Count::default() };
+        let (base, end) = (waiting.base, waiting.to.offset);
+        let Some(part) = waiting.parts.iter_mut().find(|part| &*part.topic == topic && !part.settled) else { return Count::default() };
+        let before = part.done;
+        match upto {
+            None => (part.done, part.upto, part.settled) = (part.count, end, true),
+            Some((events, offset)) => (part.done, part.upto) = (Count { events, bytes: offset.saturating_sub(base) }, offset),
+        }
+        let fresh = part.done - before;
+        self.advance(topic);
+        self.move_on();
+        fresh
+    }
+
+    /// Moves the resume position over all at the front that is settled in every lane.
+    pub(super) fn move_on(&mut self) {
+        while self.waiting.front().is_some_and(Waiting::is_settled) {
+            let Some(done) = self.waiting.pop_front() else { break };
+            self.row.position = done.to;
+            self.feeds.iter_mut().for_each(|feed| feed.cursor = feed.cursor.saturating_sub(1));
+        }
+    }
+
+    /// Moves a lane's mark over what is settled in it without a break.
+    fn advance(&mut self, topic: &str) {
+        let Some(feed) = self.feeds.iter_mut().find(|feed| &*feed.row.topic == topic) else { return };
+        while let Some(waiting) = self.waiting.get_mut(feed.cursor) {
+            // A batch that has nothing for this lane holds it up no more than one that is settled.
+            let Some(part) = waiting.parts.iter_mut().find(|part| &*part.topic == topic) else {
+                feed.cursor += 1;
+                continue;
+            };
+            feed.row.settled += part.done - part.passed;
+            part.passed = part.done;
+            feed.row.mark = feed.row.mark.max(part.upto);
+            if !part.settled {
+                break;
+            }
+            feed.cursor += 1;
+        }
+    }
+
+    /// A spill's record behind the last snapshot holds events up to `to`, before which this lane had been given `before`: they are settled.
+    /// Returns what lies between this and what was known to be settled.
+    pub(super) fn roll(&mut self, topic: &Arc<str>, to: u64, before: Count, count: Count) -> Count {
+        let feed = self.feed(topic);
+        let between = before - feed.row.settled;
+        let mut settled = before;
+        settled += count;
+        (feed.row.settled, feed.admitted) = (settled, settled);
+        feed.row.mark = feed.row.mark.max(to);
+        between
+    }
+
+    /// What is on its way and not settled, counted where it is.
+    pub(super) fn pending(&self) -> Count {
+        self.waiting.iter().flat_map(|waiting| &waiting.parts).map(|part| part.count - part.done).sum()
+    }
+}

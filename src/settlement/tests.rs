@@ -1,0 +1,155 @@
+//! Two lanes of one stream, records of a spill behind the snapshot, and that a count left out is noticed. How files and kills play with it is tested
+//! by the model of the file source.
+
+use super::*;
+use crate::snapshot::rows::Evidence;
+use crate::spill::Rolled;
+
+const ID: StreamId = StreamId(7);
+
+fn topics() -> (Arc<str>, Arc<str>) {
+    ("a".into(), "b".into())
+}
+
+fn row() -> StreamRow {
+    StreamRow {
+        source: "web".into(),
+        key: (*b"k").into(),
+        first_path: (*b"/p").into(),
+        path: (*b"/p").into(),
+        state: FileState::Live,
+        evidence: Evidence::default(),
+        size: 0,
+        seen_s: 0,
+        begun_at: 0,
+        position: Position::START,
+        feeds: vec![],
+    }
+}
+
+fn to(offset: u64) -> Position {
+    Position { offset, line_start: offset, ..Position::START }
+}
+
+fn count(events: u64) -> Count {
+    Count { events, bytes: events * 10 }
+}
+
+/// Admits events of ten bytes each, so many for the lanes a and b.
+fn admit(settlement: &Settlement, base: u64, a: u64, b: u64) -> u64 {
+    let (lane_a, lane_b) = topics();
+    let end = base + (a + b) * 10;
+    settlement.admit(ID, (base, to(end), end), &[(lane_a, count(a)), (lane_b, count(b))]).0
+}
+
+fn settle(settlement: &Settlement, ticket: u64, topic: &str, upto: Option<(u64, u64)>, fate: Fate) {
+    settlement.lock().settle(ID, ticket, topic, upto, fate);
+}
+
+fn after_a_kill(settlement: &Settlement) -> Settlement {
+    Settlement::restored(settlement.changes().kept, KeptGaps::default())
+}
+
+fn ledger(settlement: &Settlement) -> Ledger {
+    settlement.books().remove(0).1.ledger
+}
+
+#[test]
+fn a_lane_that_is_blocked_holds_the_position_and_the_other_is_ahead_by_its_mark() {
+    let settlement = Settlement::default();
+    settlement.put(ID, row());
+    let tickets = [admit(&settlement, 0, 2, 1), admit(&settlement, 30, 2, 2), admit(&settlement, 70, 3, 0)];
+    for ticket in tickets {
+        settle(&settlement, ticket, "a", None, Fate::Delivered);
+    }
+    settle(&settlement, tickets[0], "b", None, Fate::Delivered);
+    assert_eq!(settlement.imbalances(), []);
+    let again = after_a_kill(&settlement);
+    assert_eq!(again.imbalances(), [], "what is read again is not in the stored books");
+    let (row, pending) = again.stream(ID).unwrap();
+    assert_eq!((row.position.offset, pending), (30, Count::default()));
+    assert_eq!((row.feed("a").unwrap().mark, row.feed("a").unwrap().settled), (100, count(7)));
+    assert_eq!((row.feed("b").unwrap().mark, row.feed("b").unwrap().settled), (30, count(1)));
+    assert_eq!((ledger(&again).read, ledger(&again).delivered), (count(8), count(8)));
+    // Read again: what lies below the mark of a is for b alone.
+    let ticket = admit(&again, 30, 0, 2);
+    settle(&again, ticket, "a", None, Fate::Delivered);
+    settle(&again, ticket, "b", Some((1, 50)), Fate::DeadLettered);
+    settle(&again, ticket, "b", None, Fate::Delivered);
+    assert_eq!(again.imbalances(), []);
+    assert_eq!(ledger(&again).dead_lettered.events, 1);
+    assert_eq!(ledger(&again).read, count(10));
+}
+
+#[test]
+fn records_behind_the_snapshot_move_the_mark_and_what_lies_between_is_told_apart() {
+    let (lane, _) = topics();
+    for behind_damage in [false, true] {
+        let settlement = Settlement::default();
+        settlement.put(ID, row());
+        let ticket = admit(&settlement, 0, 10, 0);
+        settle(&settlement, ticket, "a", Some((4, 40)), Fate::Delivered);
+        let again = after_a_kill(&settlement);
+        // Two more were acknowledged after the snapshot, then the rest went to the spill.
+        let run = Rolled {
+            seq: 0,
+            run: 0,
+            stream: ID,
+            source: "web".into(),
+            from: 60,
+            to: 100,
+            before: count(6),
+            count: count(4),
+            behind_damage,
+        };
+        let row = LaneRow { tail: 1, pending: vec![("web".into(), count(4))], ..LaneRow::default() };
+        again.roll(&lane, row, &[run], &[]);
+        assert_eq!(again.gaps().0, usize::from(behind_damage), "what is lost is told");
+        assert_eq!(again.imbalances(), []);
+        let books = ledger(&again);
+        assert_eq!(books.read, count(10));
+        let lost = books.lost.get(&Lost::SpillDamaged).copied().unwrap_or_default();
+        assert_eq!((books.delivered, lost), if behind_damage { (count(4), count(2)) } else { (count(6), count(0)) });
+        let feed = again.stream(ID).unwrap().0.feeds.remove(0);
+        assert_eq!((feed.mark, feed.settled), (100, count(10)), "nothing of it is read again");
+        assert_eq!(again.admit(ID, (100, to(110), 110), &[(lane.clone(), count(1))]).1, [count(10)]);
+    }
+}
+
+#[test]
+fn what_is_in_the_spill_is_pending_until_its_fate_is_known() {
+    let (lane, _) = topics();
+    let settlement = Settlement::default();
+    settlement.put(ID, row());
+    let ticket = admit(&settlement, 0, 5, 0);
+    settle(&settlement, ticket, "b", None, Fate::Delivered);
+    let with = |pending| LaneRow { pending: vec![("web".into(), count(pending))], ..LaneRow::default() };
+    settlement.spilled(&lane, with(5), &[(ID, ticket)]);
+    assert_eq!((settlement.imbalances(), settlement.totals().spilled), (vec![], count(5)));
+    assert_eq!(settlement.stream(ID).unwrap().0.position.offset, 50, "it is settled");
+    settlement.spill_ended(&lane, with(2), &[("web".into(), count(3))], Fate::Delivered);
+    assert_eq!((settlement.imbalances(), settlement.totals().pending()), (vec![], count(2)));
+    let again = after_a_kill(&settlement);
+    assert_eq!((again.imbalances(), ledger(&again).read), (vec![], count(5)));
+}
+
+#[test]
+fn each_increment_that_is_left_out_is_noticed() {
+    let (lane, _) = topics();
+    for term in ["read", "delivered", "filtered", "merged", "dead_lettered", "lost", "pending"] {
+        let settlement = Settlement::default();
+        settlement.put(ID, row());
+        settlement.leave_out(term);
+        let ticket = admit(&settlement, 0, 50, 0);
+        for (events, fate) in [Fate::Delivered, Fate::Filtered, Fate::Merged, Fate::DeadLettered].into_iter().enumerate() {
+            settle(&settlement, ticket, "a", Some((events as u64 + 1, events as u64 * 10 + 10)), fate);
+        }
+        settlement.spilled(&lane, LaneRow { pending: vec![("web".into(), count(46))], ..LaneRow::default() }, &[(ID, ticket)]);
+        if term == "lost" {
+            let row = LaneRow { pending: vec![("web".into(), count(40))], ..LaneRow::default() };
+            settlement.spill_ended(&lane, row, &[("web".into(), count(6))], Fate::Lost(Lost::SpillDamaged));
+        }
+        let wrong = settlement.imbalances();
+        assert!(wrong.len() == 1 && wrong[0].1.contains("but delivered"), "{term}: {wrong:?}");
+    }
+}

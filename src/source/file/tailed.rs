@@ -1,0 +1,405 @@
+//! One file that is being read: where reading stands, and one turn of it. Apart because a turn concerns one file alone; what files are to each
+//! other is [`super::scan`] and [`super::rotation`].
+
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::content::Content;
+use super::identity::{HEAD, compression, head_agrees};
+use super::reader::{self, Found};
+use super::rotation::QUIET;
+use super::split::{Cut, Rest, split};
+use super::unpack::Packed;
+use super::{Common, Settings};
+use crate::batch::{Batch, Event, Position, Stream, TAIL};
+use crate::encode::charge_for;
+use crate::gaps;
+use crate::ledger::{Amount, Count, Missed};
+use crate::settlement::At;
+use crate::snapshot::rows::Evidence;
+use crate::source::Outlet;
+
+/// How long after its last growth a file counts as being written to.
+const HOT: Duration = Duration::from_secs(3);
+
+/// Where the file is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// At its path, the one that it was first seen under.
+    AtPath,
+    /// Renamed or replaced, since then.
+    Rotated(Instant),
+    /// Deleted, since then; only this descriptor holds it.
+    Deleted(Instant),
+    /// In its compressed form, all of which has been read.
+    Finished,
+}
+
+impl Place {
+    /// Whether only a descriptor holds it.
+    #[must_use]
+    pub fn is_deleted(self) -> bool {
+        matches!(self, Place::Deleted(_))
+    }
+}
+
+/// What a turn works with.
+pub struct Hands<'a> {
+    /// The source's settings.
+    pub settings: &'a Settings,
+    /// What the source shares with the daemon.
+    pub common: &'a Common,
+    /// Where events go.
+    pub outlet: &'a mut dyn Outlet,
+    /// For small reads; keeps its capacity.
+    pub scratch: &'a mut Vec<u8>,
+    /// How much is read at once, bytes.
+    pub block: usize,
+    /// The time of the turn.
+    pub now: Instant,
+}
+
+/// What came of a turn.
+#[derive(Debug)]
+pub enum Turn {
+    /// There is more at once.
+    More,
+    /// All that is there has been read.
+    End,
+    /// The file is not what it was.
+    Truncated {
+        /// Its size now, bytes.
+        size: u64,
+    },
+    /// Its first bytes are those of a compressed file.
+    Compressed(&'static str),
+    /// It is read from a compressed file, which turned out to be whole and the right one.
+    Proved {
+        /// Its size when it is unpacked, bytes.
+        size: u64,
+    },
+    /// The compressed file is not the one that it was taken for.
+    Other,
+    /// It can't be read.
+    Failed(io::Error),
+}
+
+/// A file that is being read.
+#[derive(Debug)]
+pub struct Tailed {
+    /// The stream its events are of.
+    pub stream: Arc<Stream>,
+    /// Where it was last seen.
+    pub path: PathBuf,
+    /// Closed while many others are busier.
+    pub file: Option<Content>,
+    /// By what it is recognised.
+    pub evidence: Evidence,
+    /// All before it has been handed on.
+    pub at: Position,
+    /// Events that end at or before this offset are settled already.
+    pub skip_to: u64,
+    /// The size last seen, bytes.
+    pub size: u64,
+    /// Where it is.
+    pub place: Place,
+    /// When it was last written to, as the search saw it, nanoseconds since 1970.
+    pub mtime_ns: i64,
+    /// When it last grew.
+    pub grew: Instant,
+    /// Whether it stands in line to be read.
+    pub queued: bool,
+    /// Read only when that stream is at its end: both have one key.
+    pub after: Option<crate::batch::StreamId>,
+    /// The search in which it was last found.
+    pub found_in: u64,
+    /// Set when a line longer than a block needs a larger one.
+    pub long: bool,
+    /// The last read came to the end.
+    pub ended: bool,
+    /// The offset at which reading began; the position's hash counts from here.
+    pub begun_at: u64,
+    /// When the state last noted that it is there, seconds since 1970.
+    pub seen_s: i64,
+}
+
+impl Tailed {
+    /// A file to be read from `at`.
+    #[must_use]
+    pub fn new(stream: Arc<Stream>, path: PathBuf, file: Option<Content>, evidence: Evidence, at: Position, now: Instant) -> Tailed {
+        Tailed {
+            stream,
+            path,
+            file,
+            evidence,
+            at,
+            skip_to: 0,
+            size: at.offset,
+            place: Place::AtPath,
+            mtime_ns: 0,
+            grew: now,
+            queued: false,
+            after: None,
+            found_in: 0,
+            long: false,
+            ended: false,
+            begun_at: at.offset,
+            seen_s: 0,
+        }
+    }
+
+    /// How many bytes its next read may take.
+    #[must_use]
+    pub fn appetite(&self, block: usize) -> usize {
+        let left = usize::try_from(self.size.saturating_sub(self.at.offset)).unwrap_or(usize::MAX);
+        left.clamp(4096, block * if self.long { 2 } else { 1 })
+    }
+
+    /// Whether all that is known to be there has been read, a last line without its end excepted.
+    #[must_use]
+    pub fn is_at_end(&self) -> bool {
+        self.ended && !self.queued
+    }
+
+    /// Bytes of a last line that waits for its end.
+    #[must_use]
+    pub fn unfinished(&self) -> u64 {
+        if self.ended { self.size.saturating_sub(self.at.offset) } else { 0 }
+    }
+
+    /// Whether it is to be looked at again soon, whatever the watcher says: it is being written to, it has just left its path, or its last line
+    /// is to be shipped when it has waited long enough.
+    #[must_use]
+    pub fn wants_a_look(&self, settings: &Settings, now: Instant) -> bool {
+        let recent = |since: Instant, time: Duration| now.saturating_duration_since(since) < time;
+        let leaving = self.left_since().is_some_and(|since| recent(since.max(self.grew), QUIET + HOT));
+        let late = settings.partial_line_timeout.is_some_and(|timeout| self.unfinished() > 0 && recent(self.grew, timeout + HOT));
+        recent(self.grew, HOT) || leaving || late
+    }
+
+    /// Its file, if that is open and not compressed.
+    #[must_use]
+    pub fn plain(&self) -> Option<&File> {
+        self.file.as_ref().and_then(Content::plain)
+    }
+
+    /// The compressed file that it is read from.
+    #[must_use]
+    pub fn packed(&self) -> Option<&Packed> {
+        match &self.file {
+            Some(Content::Packed(packed)) => Some(packed),
+            _ => None,
+        }
+    }
+
+    /// Whether its file is not what was read of it any more: truncated or written over, and not noticed yet.
+    #[must_use]
+    pub fn was_written_over(&self) -> bool {
+        self.plain().is_some_and(|file| self.disagrees(file))
+    }
+
+    /// Whether that file, which has its inode, does not hold what was read of it.
+    #[must_use]
+    pub fn disagrees(&self, file: &File) -> bool {
+        if self.at.offset == 0 {
+            return reader::head(file, HEAD).is_ok_and(|head| !head_agrees(&self.evidence, &head));
+        }
+        reader::tail_agrees(file, &self.at).is_ok_and(|agrees| !agrees)
+    }
+
+    /// Whether it was first seen under this path.
+    #[must_use]
+    pub fn is_first_path(&self, path: &Path) -> bool {
+        self.stream.path() == path.as_os_str().as_bytes()
+    }
+
+    /// How long it has been away from its path without growing.
+    #[must_use]
+    pub fn left_for(&self, now: Instant) -> Option<Duration> {
+        self.left_since().map(|since| now.saturating_duration_since(since.max(self.grew)))
+    }
+
+    /// Books bytes of it that were never read.
+    pub fn missed(&self, common: &Common, reason: Missed, bytes: u64) {
+        let at = At {
+            place: &gaps::Place::Path(self.path.as_os_str().as_bytes().into()),
+            stream: Some(self.stream.id),
+            from: Some(self.at.offset),
+            words: "",
+        };
+        common.settlement.missed(&self.stream.source, reason, Amount { bytes, ..Amount::default() }, &at);
+    }
+
+    /// Since when it is not at its path any more.
+    #[must_use]
+    pub fn left_since(&self) -> Option<Instant> {
+        match self.place {
+            Place::AtPath | Place::Finished => None,
+            Place::Rotated(since) | Place::Deleted(since) => Some(since),
+        }
+    }
+
+    /// Reads one block and hands its events on.
+    pub fn read(&mut self, hands: &mut Hands<'_>) -> Turn {
+        let Some(file) = &mut self.file else { return Turn::End };
+        let common = hands.common;
+        let limit = if self.long { (common.max_event + (64 << 10)).max(hands.block * 2) } else { hands.block };
+        // A little is read into the scratch block and copied out to its size; a lot goes on in the block it was read into.
+        let small = self.size.saturating_sub(self.at.offset) < (hands.block / 2) as u64;
+        let mut block = if small { std::mem::take(hands.scratch) } else { common.pool.block(hands.block + TAIL) };
+        let found = file.read(&self.at, limit, &mut block);
+        let judged = found.as_ref().ok().and_then(|found| self.judge(hands.settings, common, found, &block));
+        let turn = match (judged, found) {
+            (Some(turn), _) => turn,
+            (None, Err(error)) => Turn::Failed(error),
+            (None, Ok(Found::Truncated { size })) => Turn::Truncated { size },
+            (None, Ok(Found::End { size })) => self.end(common, size),
+            (None, Ok(Found::Busy)) => Turn::More,
+            (None, Ok(Found::Proved { size })) => Turn::Proved { size },
+            (None, Ok(Found::Other)) => Turn::Other,
+            (None, Ok(Found::Hole { to })) => self.hole(hands.settings, common, to),
+            (None, Ok(Found::Data { data, size, full, hole })) => {
+                if size > self.size {
+                    self.grew = hands.now;
+                    common.settlement.update(self.stream.id, |row| row.size = size);
+                }
+                self.size = size;
+                let rest = self.rest(hands.settings, full, hole, hands.now);
+                self.take(hands, &mut block, data, rest, small)
+            }
+        };
+        if small {
+            *hands.scratch = block;
+        } else if block.capacity() > 0 {
+            common.pool.give_block(block);
+        }
+        turn
+    }
+
+    /// What a read tells besides what was read: the position alone says nothing of a file that nothing was read of, nor of bytes that were seen
+    /// behind it and are not there any more.
+    fn judge(&self, settings: &Settings, common: &Common, found: &Found, block: &[u8]) -> Option<Turn> {
+        let (size, data) = match *found {
+            Found::Data { data, size, .. } => (size, block.get(data..)),
+            Found::End { size } => (size, None),
+            _ => return None,
+        };
+        if self.at.offset == 0 {
+            if size < self.size || data.is_some_and(|data| !head_agrees(&self.evidence, data)) {
+                return Some(Turn::Truncated { size });
+            }
+            return data.and_then(compression).map(Turn::Compressed);
+        }
+        if size < self.size && !self.ended {
+            let bytes = self.size - size;
+            tracing::error!(source = %settings.name, path = %self.path.display(), size, bytes, "cut back before it was read to its end: at least these bytes are lost");
+            self.missed(common, Missed::Truncated, bytes);
+        }
+        None
+    }
+
+    /// Makes events of a block's data and hands them on, with the block itself unless `copy` says that it is to be used again.
+    fn take(&mut self, hands: &mut Hands<'_>, block: &mut Vec<u8>, data: usize, rest: Rest, copy: bool) -> Turn {
+        let (pool, outlet) = (&hands.common.pool, &mut *hands.outlet);
+        let mut events = pool.events();
+        let fits = |bytes: &[u8]| outlet.fits(bytes);
+        // A line as long as the block is first read again with a block that is longer than any message.
+        let enlarge = rest == Rest::Parts && !self.long;
+        let rest = if enlarge { Rest::Wait } else { rest };
+        let (offset, part, line_start) = (self.at.offset, self.at.part, self.at.line_start);
+        let made = split(block, &Cut { offset, data, part, line_start, skip_to: self.skip_to, rest, fits: &fits }, &mut events);
+        if made.consumed == 0 {
+            pool.give_events(events);
+            self.long |= enlarge;
+            self.ended = !enlarge;
+            return if enlarge { Turn::More } else { Turn::End };
+        }
+        let end = data + made.consumed;
+        let used = block.get(data..end).unwrap_or_default();
+        self.at = Position {
+            offset: offset + made.consumed as u64,
+            line_start: made.line_start,
+            part: made.part,
+            hash: crc32c::crc32c_append(self.at.hash, used),
+            tail: self.at.tail.after(used),
+        };
+        self.long = made.part > 0;
+        self.ended = self.at.offset >= self.size;
+        let (bytes, events) = if copy || end < block.capacity() / 2 {
+            let exact = events.as_slice().to_vec();
+            pool.give_events(events);
+            (block.get(..end).unwrap_or_default().to_vec(), exact)
+        } else {
+            (std::mem::take(block), events)
+        };
+        self.hand_on(hands, bytes, events, made.first);
+        if self.ended { Turn::End } else { Turn::More }
+    }
+
+    fn hand_on(&self, hands: &mut Hands<'_>, bytes: Vec<u8>, events: Vec<Event>, first: Option<(u64, u64)>) {
+        let (common, id) = (hands.common, self.stream.id);
+        let Some((base, line_start)) = first else { return common.settlement.pass(id, self.at, self.size) };
+        let whole = events.iter().filter(|event| event.part().is_none_or(|(_, last)| last)).count();
+        let count = Count { events: whole as u64, bytes: self.at.offset - base };
+        let (ticket, before) = common.settlement.admit(id, (base, self.at, self.size), &[(Arc::clone(&self.stream.topic), count)]);
+        let before = before.first().copied().unwrap_or_default();
+        let charge = common.budget.charge(charge_for(bytes.capacity(), events.len()));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok();
+        let observed_ns = now.and_then(|time| i64::try_from(time.as_nanos()).ok()).unwrap_or(0);
+        let stream = Arc::clone(&self.stream);
+        hands.outlet.push(Batch {
+            stream,
+            bytes,
+            events,
+            base,
+            line_start,
+            to: self.at,
+            observed_ns,
+            ticket,
+            since: hands.now,
+            before,
+            copy: None,
+            part_headers: false,
+            charge,
+        });
+    }
+
+    /// What becomes of a last line without its end now.
+    fn rest(&self, settings: &Settings, full: bool, hole: bool, now: Instant) -> Rest {
+        let quiet = now.saturating_duration_since(self.grew);
+        let left = self.left_for(now).is_some_and(|time| time >= QUIET);
+        let late = settings.partial_line_timeout.is_some_and(|timeout| quiet >= timeout);
+        // The compressed form of a file is all that there will ever be of it.
+        let all = self.packed().is_some();
+        if full {
+            Rest::Parts
+        } else if hole || left || late || all {
+            Rest::Ship
+        } else {
+            Rest::Wait
+        }
+    }
+
+    fn end(&mut self, common: &Common, size: u64) -> Turn {
+        if size > self.at.offset {
+            // Nothing but room set aside: should the file go, nothing of it is lost.
+            common.settlement.update(self.stream.id, |row| row.size = self.at.offset);
+        }
+        self.size = size;
+        self.ended = true;
+        Turn::End
+    }
+
+    fn hole(&mut self, settings: &Settings, common: &Common, to: u64) -> Turn {
+        let bytes = to - self.at.offset;
+        tracing::info!(source = %settings.name, path = %self.path.display(), offset = self.at.offset, bytes, "a hole in the file is skipped: it holds nothing");
+        self.missed(common, Missed::Hole, bytes);
+        self.at = reader::behind_hole(&self.at, to);
+        common.settlement.pass(self.stream.id, self.at, self.size);
+        Turn::More
+    }
+}

@@ -1,0 +1,134 @@
+//! Entries out of the common: those that have a field twice, and those that are longer than a message may be. Here a few allocations do no harm.
+
+use std::collections::HashMap;
+
+use super::{Entry, Format, JournalFile, Piece, ReadError, Rendered, Renderer, StreamId, Windows};
+use crate::encode::json::{base64, digits, escape, escape_lossy, longest};
+use crate::encode::raw;
+
+/// What a part has beside envelope, fields and text: its number, and the names of what it has.
+const SLACK: usize = 96;
+
+/// The fields with each name once: what has several values has them in an array.
+pub(super) fn grouped(rest: &[u8], pieces: &[Piece]) -> Vec<u8> {
+    let name = |piece: &Piece| rest.get(piece.start..piece.value).unwrap_or_default();
+    let mut values: HashMap<&[u8], Vec<&[u8]>> = HashMap::new();
+    for piece in pieces {
+        values.entry(name(piece)).or_default().push(rest.get(piece.value..piece.end).unwrap_or_default());
+    }
+    let mut out = Vec::with_capacity(rest.len() + 16);
+    for piece in pieces {
+        let Some(values) = values.remove(name(piece)) else { continue };
+        out.extend_from_slice(name(piece));
+        if let [only] = values.as_slice() {
+            out.extend_from_slice(only);
+            continue;
+        }
+        for (i, value) in values.iter().enumerate() {
+            out.push(if i == 0 { b'[' } else { b',' });
+            out.extend_from_slice(value);
+        }
+        out.push(b']');
+    }
+    out
+}
+
+impl Renderer {
+    /// The same entry in messages that are short enough: the message in parts, the other fields with the first of them, cut where they alone are
+    /// too long.
+    pub(super) fn long(
+        &mut self,
+        file: &JournalFile,
+        windows: &mut Windows,
+        entry: &Entry,
+        stream: StreamId,
+        (out, parts): (&mut Vec<u8>, &mut Vec<usize>),
+        done: &mut Rendered,
+    ) -> Result<(), ReadError> {
+        let message = self.value_of(file, windows, b"MESSAGE").unwrap_or_default();
+        if self.format == Format::Raw {
+            let mut left = message.as_slice();
+            while !left.is_empty() {
+                let (part, rest) = left.split_at(raw::fits(left, self.max_event).clamp(1, left.len()));
+                out.extend_from_slice(part);
+                parts.push(out.len());
+                left = rest;
+            }
+            return Ok(());
+        }
+        let half = self.max_event / 2;
+        if self.rest.len() > half {
+            self.cut(half, done);
+        }
+        let mut envelope = Vec::new();
+        self.begin(entry, stream, Some(u32::MAX), &mut envelope);
+        self.middle(entry, file, &mut envelope);
+        self.finish(false, &mut envelope);
+        let room = self.max_event.saturating_sub(envelope.len() + SLACK);
+        let first_room = room.saturating_sub(self.rest.len()).max(64);
+        let mut left = message.as_slice();
+        let whole = longest(left, first_room) == left.len();
+        let mut number = 1;
+        loop {
+            let room = if number == 1 { first_room } else { room.max(64) };
+            let fits = longest(left, room).max(raw::first_character(left)).min(left.len());
+            let (text, rest) = left.split_at(fits);
+            self.begin(entry, stream, (!whole).then_some(number), out);
+            write_message(text, out);
+            if !whole {
+                out.extend_from_slice(br#","part":"#);
+                out.extend_from_slice(digits(number.into(), &mut [0; 20]));
+                out.extend_from_slice(if rest.is_empty() { br#","last":true"# } else { br#","last":false"# });
+            }
+            self.middle(entry, file, out);
+            self.finish(number == 1, out);
+            if whole {
+                return Ok(());
+            }
+            parts.push(out.len());
+            if rest.is_empty() {
+                return Ok(());
+            }
+            (left, number) = (rest, number + 1);
+        }
+    }
+
+    /// Cuts the longest fields so that all take about `most` bytes. What is left of one stands in an object that says so.
+    fn cut(&mut self, most: usize, done: &mut Rendered) {
+        let share = most / self.pieces.len().max(1);
+        let written = [b"{", self.rest.get(1..).unwrap_or_default(), b"}"].concat();
+        let fields = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&written).unwrap_or_default();
+        let mut out = Vec::with_capacity(most);
+        for (name, value) in fields {
+            out.extend_from_slice(br#",""#);
+            escape(&mut out, name.as_bytes());
+            out.extend_from_slice(br#"":"#);
+            let whole = value.to_string();
+            if name.len() + whole.len() <= share {
+                out.extend_from_slice(whole.as_bytes());
+                continue;
+            }
+            let text = value.as_str().unwrap_or(&whole);
+            let keep = longest(text.as_bytes(), share.saturating_sub(name.len() + 48).max(16));
+            done.cut += (text.len() - keep) as u64;
+            out.extend_from_slice(br#"{"cut":""#);
+            escape_lossy(&mut out, text.as_bytes().get(..keep).unwrap_or_default());
+            out.extend_from_slice(br#"","length":"#);
+            out.extend_from_slice(digits(text.len() as u64, &mut [0; 20]));
+            out.push(b'}');
+        }
+        self.rest = out;
+    }
+}
+
+fn write_message(text: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(br#","message":""#);
+    if simdutf8::basic::from_utf8(text).is_ok() {
+        escape(out, text);
+    } else {
+        escape_lossy(out, text);
+        out.extend_from_slice(br#"","message_base64":""#);
+        base64(out, text);
+    }
+    out.push(b'"');
+}
