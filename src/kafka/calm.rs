@@ -3,7 +3,8 @@
 //! librdkafka's idempotent producer has one request in flight per partition. While more is queued for it whose `linger.ms` has passed, the thread of
 //! that broker polls without pause until the answer comes, which takes a whole core from a server whose broker is frozen. A partition that is
 //! paused is not looked at, so nothing is lost by a pause: what is in flight is answered all the same, and nothing more could be sent before.
-//! Now and then it is let go for a moment, since a partition may have lost its leader instead, and then there is something to send.
+//! Now and then it is let go for a moment, and the brokers' threads are woken, since a partition may have lost its leader or the connection to it
+//! instead, and then there is something to connect for and to send.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

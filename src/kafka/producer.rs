@@ -79,6 +79,8 @@ pub struct Producer {
     loses: bool,
     scratch: Vec<rd::rd_kafka_message_t>,
     calm: Calm,
+    /// `sasl.username` and `sasl.password`, or nothing: what [`Producer::pause`] gives librdkafka again.
+    credentials: [CString; 2],
 }
 
 impl fmt::Debug for Producer {
@@ -103,6 +105,8 @@ impl Producer {
         }
         let client: BaseProducer<Context> = config.create_with_context(Context::default())?;
         let name = CString::new(topic)?;
+        let property = |name: &str| settings.properties.iter().rev().find(|(key, _)| key == name).map_or("", |(_, value)| value);
+        let credentials = [CString::new(property("sasl.username"))?, CString::new(property("sasl.password"))?];
         let native = client.client().native_ptr();
         // SAFETY: `native` is a live client; the name is copied; a null configuration means the default one.
         let handle = unsafe { rd::rd_kafka_topic_new(native, name.as_ptr(), ptr::null_mut()) };
@@ -123,6 +127,7 @@ impl Producer {
             loses: cfg!(debug_assertions) && std::env::var_os(LOSE_FAILED).is_some(),
             scratch: Vec::new(),
             calm: Calm::default(),
+            credentials,
         })
     }
 
@@ -351,14 +356,17 @@ impl Producer {
             list.add_partition(&self.topic_name, *partition);
         }
         let native = client.client().native_ptr();
-        // SAFETY: `native` is a live client and `list` a live list, of which librdkafka keeps nothing. Both calls wait for librdkafka's own thread
-        // alone, which no broker holds up. A flush without time wakes the brokers' threads and waits for nothing.
+        let [user, password] = &self.credentials;
+        // SAFETY: `native` is a live client and `list` a live list, of which librdkafka keeps nothing. The first two calls wait for librdkafka's own
+        // thread alone, which no broker holds up. The last copies what it is given, and fails for null pointers alone; it is there because it is
+        // the one public call that wakes all brokers' threads: one that has no connection sleeps for a second at a time, and sees only when it
+        // wakes up that there is something to connect for. (A flush wakes those that are connected.)
         unsafe {
             if pause {
                 rd::rd_kafka_pause_partitions(native, list.ptr());
             } else {
                 rd::rd_kafka_resume_partitions(native, list.ptr());
-                rd::rd_kafka_flush(native, 0);
+                rd::rd_kafka_sasl_set_credentials(native, user.as_ptr(), password.as_ptr());
             }
         }
     }

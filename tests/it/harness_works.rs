@@ -266,7 +266,9 @@ fn a_link_delays_and_can_be_cut() {
 }
 
 fn produce(broker: &Broker, topic: &str, lines: impl Iterator<Item = String>) {
-    let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", broker.bootstrap()).create().unwrap();
+    // Else a batch that is sent again, because the topic is so new, comes behind the next one.
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", broker.bootstrap()).set("enable.idempotence", "true").create().unwrap();
     for line in lines {
         producer.send(BaseRecord::<str, str>::to(topic).payload(&line).key("w:app.0")).map_err(|(error, _)| error).unwrap();
     }

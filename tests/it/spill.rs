@@ -256,6 +256,29 @@ fn a_frozen_broker_costs_no_cpu_and_no_false_alarm() {
     assert!(percent < 5.0, "{percent:.1} % of a core");
 }
 
+/// librdkafka's thread of a broker without a connection sleeps through the moments in which its partitions are let go, unless it is woken: then
+/// a lane went on only when the two happened to meet, within a minute or so.
+#[test]
+fn a_broker_that_froze_and_died_is_found_again_when_it_is_back() {
+    let (mut broker, logs) = (Broker::lent(), temp_dir("logs"));
+    broker.create_topic("back-from-the-dead", 3, &[]);
+    let mut written = LineWriter::new("a", logs.path().join("app.log.a")).limit(1000).start().finish();
+    let agent = plan(&broker, "back-from-the-dead", logs.path()).start();
+    broker.wait_for_count("back-from-the-dead", 1000, SOON);
+    for name in ["b", "c", "d"] {
+        broker.freeze();
+        written.extend(LineWriter::new(name, logs.path().join(format!("app.log.{name}"))).limit(1000).start().finish());
+        agent.wait_for_status("the spill to be used", SOON, |status| status.spill_bytes() > 0);
+        broker.kill9();
+        broker.restart();
+        let (lines, back) = (written.values().sum(), Instant::now());
+        wait_until("the lane to go on", Duration::from_secs(12), || broker.count("back-from-the-dead") >= lines);
+        eprintln!("found again after {:.1} s", back.elapsed().as_secs_f64());
+    }
+    let verdict = oracle::read_when_whole(&broker, "back-from-the-dead", Format::Raw, &written, SOON);
+    verdict.assert_whole("a broker that froze and died", 3000, &agent);
+}
+
 /// Waits until all of these lines are read and the spill has what memory has no room for.
 fn wait_until_spilled_or_flying(agent: &Agent, lines: u64) {
     agent.wait_for_status("everything to be read", LATE, |status| {
