@@ -1,7 +1,10 @@
 //! Events become Kafka messages: from spans of what was read to spans of an arena of finished messages. Pure, batch by batch.
 
+mod ecs;
 pub mod gap;
 pub mod json;
+mod members;
+mod otlp;
 pub mod raw;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -30,6 +33,36 @@ pub enum Format {
     Raw,
     /// One JSON object a message (docs/schema.json).
     Json,
+    /// The same under the names of the Elastic Common Schema (docs/formats.md).
+    Ecs,
+    /// One `ExportLogsServiceRequest` of OpenTelemetry a message (docs/formats.md).
+    Otlp,
+}
+
+/// Writes a message of the format `json` in another one.
+type Rewrite = fn(&mut Vec<u8>, &[u8]);
+
+impl Format {
+    /// The format that `kafka.format` names so.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Format> {
+        Some(match name {
+            "raw" => Format::Raw,
+            "json" => Format::Json,
+            "ecs" => Format::Ecs,
+            "otlp" => Format::Otlp,
+            _ => return None,
+        })
+    }
+
+    /// What turns a message of the format `json` into one of this, where it is another.
+    fn rewriting(self) -> Option<Rewrite> {
+        match self {
+            Format::Raw | Format::Json => None,
+            Format::Ecs => Some(ecs::write),
+            Format::Otlp => Some(otlp::write),
+        }
+    }
 }
 
 /// What the encoder needs to know; built by `config/resolve.rs`.
@@ -47,6 +80,20 @@ pub struct Settings {
     pub zone: TimeZone,
 }
 
+impl Settings {
+    /// The same for whoever writes messages that the encoder still turns into this format: `json`, and so short that what becomes of them is not
+    /// longer than it may be.
+    #[must_use]
+    pub fn before_rewriting(&self) -> Settings {
+        let (format, max_event) = match self.format {
+            Format::Raw | Format::Json => (self.format, self.max_event),
+            Format::Ecs => (Format::Json, self.max_event.saturating_sub(ecs::GROWTH)),
+            Format::Otlp => (Format::Json, otlp::json_room(self.max_event)),
+        };
+        Settings { format, max_event, ..self.clone() }
+    }
+}
+
 /// What a batch takes from the budget: the capacity of its arena, and for each event its span and librdkafka's bookkeeping.
 #[must_use]
 pub fn charge_for(bytes_capacity: usize, events: usize) -> usize {
@@ -58,7 +105,7 @@ pub fn charge_for(bytes_capacity: usize, events: usize) -> usize {
 pub fn always_fits(settings: &Settings) -> usize {
     let room = match settings.format {
         Format::Raw => settings.max_event,
-        Format::Json => json::Json::new(settings).always_fits(),
+        _ => json::Json::new(&settings.before_rewriting()).always_fits(),
     };
     room.max(1 << 10)
 }
@@ -68,17 +115,15 @@ pub fn always_fits(settings: &Settings) -> usize {
 pub struct Encoder {
     max_event: usize,
     json: Option<json::Json>,
+    rewrite: Option<Rewrite>,
 }
 
 impl Encoder {
     /// An encoder of this format.
     #[must_use]
     pub fn new(settings: &Settings) -> Encoder {
-        let json = match settings.format {
-            Format::Raw => None,
-            Format::Json => Some(json::Json::new(settings)),
-        };
-        Encoder { max_event: settings.max_event, json }
+        let json = (settings.format != Format::Raw).then(|| json::Json::new(&settings.before_rewriting()));
+        Encoder { max_event: settings.max_event, json, rewrite: settings.format.rewriting() }
     }
 
     /// How many of these bytes fit into one message of at most `max_event` bytes: all, or the length of the longest prefix that ends on a
@@ -96,28 +141,58 @@ impl Encoder {
     #[must_use]
     pub fn arena_for(&self, batch: &Batch) -> Option<usize> {
         let bytes = batch.bytes.len() + batch.bytes.len() / 8 + batch.events.len() * ENVELOPE;
-        (self.json.is_some() && batch.stream.origin != Origin::Finished && bytes >= 64 << 10).then_some(bytes)
+        let copies = self.json.is_some() && (batch.stream.origin != Origin::Finished || self.rewrite.is_some());
+        (copies && bytes >= 64 << 10).then_some(bytes)
     }
 
     /// Turns the batch's events into finished messages. Raw leaves everything where it is and hands an unused `arena` back. JSON writes all
     /// messages into `arena`, points the events at them, changes the charge to what they take, and gives back a block to use again. What its
-    /// source has rendered itself ([`Origin::Finished`]) stays as it is.
+    /// source has rendered itself ([`Origin::Finished`]) stays as it is, or is written once more under the names of `ecs` or `otlp`.
     ///
     /// # Panics
     /// When the messages of one batch come to 4 GiB, which a span can't express; [`MAX_EVENTS`] and a reader's block keep far below it.
     #[must_use]
     pub fn encode(&mut self, mut batch: Batch, arena: Vec<u8>) -> (Batch, Option<Vec<u8>>) {
         if batch.stream.origin == Origin::Finished && self.json.is_some() {
-            return (batch, (arena.capacity() > 0).then_some(arena));
+            let Some(rewrite) = self.rewrite else { return (batch, (arena.capacity() > 0).then_some(arena)) };
+            let spare = rewritten(&mut batch, arena, rewrite);
+            return (batch, Some(spare));
         }
         let Some(json) = &mut self.json else {
             batch.part_headers = batch.events.iter().any(|event| event.part().is_some());
             return (batch, (arena.capacity() > 0).then_some(arena));
         };
-        let spare = json.encode(&mut batch, arena);
+        let mut spare = json.encode(&mut batch, arena);
+        if let Some(rewrite) = self.rewrite {
+            spare = rewritten(&mut batch, spare, rewrite);
+        }
         batch.charge.resize(charge_for(batch.bytes.capacity(), batch.events.len()));
         (batch, Some(spare))
     }
+}
+
+/// Writes each message once more, into `arena`, and gives back the block that they were in.
+fn rewritten(batch: &mut Batch, mut arena: Vec<u8>, rewrite: Rewrite) -> Vec<u8> {
+    arena.clear();
+    arena.reserve(batch.bytes.len() + batch.bytes.len() / 2);
+    for index in 0..batch.events.len() {
+        let Some(event) = batch.events.get(index).copied() else { break };
+        let begin = arena.len();
+        rewrite(&mut arena, batch.event_bytes(&event));
+        if let Some(place) = batch.events.get_mut(index) {
+            *place = event.moved(json::span(begin), json::span(arena.len() - begin));
+        }
+    }
+    batch.charge.resize(charge_for(arena.capacity(), batch.events.len()));
+    std::mem::replace(&mut batch.bytes, arena)
+}
+
+/// A message of the format `json` in this format, for whoever writes single ones.
+fn in_format(format: Format, json: Vec<u8>) -> Vec<u8> {
+    let Some(rewrite) = format.rewriting() else { return json };
+    let mut out = Vec::with_capacity(json.len() * 2);
+    rewrite(&mut out, &json);
+    out
 }
 
 /// Where the line of each event begins in its stream; ask for the events of a batch in their order.

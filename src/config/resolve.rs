@@ -99,7 +99,7 @@ pub fn resolve(mut collected: Collected, machine: &Machine<'_>) -> Result<Config
     let config = Config {
         kafka: kafka::Settings { bootstrap_servers: properties::servers(raw.kafka.bootstrap_servers.as_ref()), properties },
         encode: encode::Settings {
-            format: if raw.kafka.format == "raw" { Format::Raw } else { Format::Json },
+            format: Format::named(&raw.kafka.format).unwrap_or(Format::Json),
             max_event,
             host: agent.host.clone(),
             labels: agent.labels.clone(),

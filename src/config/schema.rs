@@ -146,7 +146,7 @@ const OPTIONAL_TIME: Kind = Kind::Time { min: 1, max: u64::MAX, off: true };
 const COMPRESSION: Kind = Kind::Choice { now: &["none", "gzip", "snappy", "lz4", "zstd"], later: &[] };
 const COMPRESSED: Kind = Kind::Choice { now: &["continue", "read"], later: &[] };
 const DELIVERY: Kind = Kind::Choice { now: &["at-least-once"], later: &["exactly-once"] };
-const FORMAT: Kind = Kind::Choice { now: &["raw", "json"], later: &["ecs", "otlp"] };
+const FORMAT: Kind = Kind::Choice { now: &["raw", "json", "ecs", "otlp"], later: &[] };
 const MECHANISM: Kind = Kind::Choice { now: &["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], later: &[] };
 const SOURCE_TYPE: Kind = Kind::Choice { now: &["file", "syslog", "journald"], later: &[] };
 const TOO_LONG: Kind = Kind::Choice { now: &["split", "truncate"], later: &[] };
@@ -168,13 +168,13 @@ pub const KEYS: &[Key] = &[
     entry("agent.snapshot_interval", time(10), Is("1s"), "How often positions and counts are stored while something moves."),
     entry("agent.stop_timeout", time(0), Is("20s"), "How long a stop may take to deliver what was read."),
     entry("agent.hold_deleted", Kind::Size { min: MIB, max: 1 << 50 }, Is("10GiB"), "How much disk deleted files may hold until they are read; beyond it the oldest is let go, counted and told as a gap. At least 1MiB."),
-    entry("agent.labels", Kind::Texts, Nothing, "Sent with every event in the format json."),
+    entry("agent.labels", Kind::Texts, Nothing, "Sent with every event, in every format but raw."),
 
     entry("kafka.bootstrap_servers", Kind::Servers, Required, "Brokers to begin with, as host:port; a list, or one comma-separated string."),
     entry("kafka.topic", Kind::Topic, Nothing, "Where events go whose source names no topic. Required unless every source names one."),
     entry("kafka.delivery", DELIVERY, Is("at-least-once"), "After a crash events may come twice, but none is missing."),
     entry("kafka.compression", COMPRESSION, Is("lz4"), "none, gzip, snappy, lz4 or zstd."),
-    entry("kafka.format", FORMAT, Is("json"), "raw: the line as it is. json: an object with time, host, source, path and more."),
+    entry("kafka.format", FORMAT, Is("json"), "raw: the line as it is. json: an object with time, host, source, path and more. ecs, otlp: the same for Elastic and OpenTelemetry."),
     entry("kafka.max_event", Kind::Size { min: KIB, max: 64 * MIB }, Is("900KiB"), "The largest message; a longer event goes in parts. Keep it below the topic's max.message.bytes. 1KiB to 64MiB."),
     entry("kafka.max_lanes", Kind::Count { min: 1, max: 1000 }, Is("20"), "How many topics may be written to; each takes a queue and a connection of its own."),
     entry("kafka.max_rate", Kind::Size { min: KIB, max: 1 << 40 }, Nothing, "How many bytes a second may be sent, all topics together, in fair turns. Default: as many as Kafka takes."),

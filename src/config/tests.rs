@@ -115,7 +115,7 @@ stop_timeout = "20sec"
 bootstrap_server = "kafka-1:9092"
 compresion = "lz4"
 compression = "LZ4"
-format = "ecs"
+format = "jsn"
 delivery = "exactly-once"
 max_event = "65MiB"
 max_lanes = "20"
@@ -156,7 +156,7 @@ max_size = "2GiB"
     a.toml:9: kafka.bootstrap_server: unknown key; did you mean "bootstrap_servers"?
     a.toml:10: kafka.compresion: unknown key; did you mean "compression"?
     a.toml:11: kafka.compression: "LZ4" is not known; did you mean "lz4"? write one of "none", "gzip", "snappy", "lz4", "zstd"
-    a.toml:12: kafka.format: "ecs" is not in this version; write one of "raw", "json"
+    a.toml:12: kafka.format: "jsn" is not known; did you mean "json"? write one of "raw", "json", "ecs", "otlp"
     a.toml:13: kafka.delivery: "exactly-once" is not in this version; write "at-least-once"
     a.toml:14: kafka.max_event: "65MiB" is too large; write at most "64MiB"
     a.toml:15: kafka.max_lanes: a string is no whole number; write 1 to 1000, without quotes

@@ -162,7 +162,7 @@ fn start_journals(ground: &Ground<'_>, sources: &mut Sources, stop: &Arc<Stop>, 
             settlement: Arc::clone(&shared.settlement),
             budget: ground.budget(&settings.topic),
             pool: Arc::clone(&shared.pool),
-            encode: config.encode.clone(),
+            encode: config.encode.before_rewriting(),
             forget_after: config.agent.forget_after,
             mint: new_stream,
         };

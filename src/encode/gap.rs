@@ -1,12 +1,12 @@
-//! A gap as a Kafka message: one JSON object in every format (docs/schema.json), its keys in a fixed order. Apart from [`super::json`] since gaps are
-//! rare and single: nothing here is made for speed.
+//! A gap as a Kafka message: a JSON object (docs/schema.json), its keys in a fixed order, or what the formats `ecs` and `otlp` make of it. Apart from
+//! [`super::json`] since gaps are rare and single: nothing here is made for speed.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::json::{escape_lossy, labels};
-use super::{Format, Settings};
+use super::{Format, Settings, in_format};
 use crate::gaps::{Bound, Gap, Place, words};
 
 /// The header that tells a gap from an event in the format `raw`.
@@ -27,7 +27,7 @@ pub struct GapEncoder {
 pub struct GapMessage {
     /// `HOST:gaps`, so that the gaps of one host stay in order.
     pub key: Vec<u8>,
-    /// The JSON object: below 100 KiB, since a path has at most 4 KiB.
+    /// The object: below 100 KiB, since a path has at most 4 KiB.
     pub value: Vec<u8>,
     /// [`HEADER`] in `raw`, none in JSON, where the object says it.
     pub header: Option<(&'static str, &'static str)>,
@@ -75,6 +75,7 @@ impl GapEncoder {
         let mut value = object.0;
         value.extend_from_slice(&self.end);
         let key = format!("{}:gaps", self.host).into_bytes();
+        let value = in_format(self.format, value);
         GapMessage { key, value, header: (self.format == Format::Raw).then_some(HEADER) }
     }
 }

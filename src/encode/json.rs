@@ -336,7 +336,7 @@ pub(crate) fn digits(mut number: u64, room: &mut [u8; 20]) -> &[u8] {
     room.get(first..).unwrap_or_default()
 }
 
-fn span(at: usize) -> u32 {
+pub(super) fn span(at: usize) -> u32 {
     #[expect(clippy::expect_used, reason = "bounded by MAX_EVENTS and a reader's block; to go on would ship wrong bytes")]
     u32::try_from(at).expect("a batch's messages come to less than 4 GiB")
 }

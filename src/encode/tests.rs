@@ -1,5 +1,6 @@
 //! What the encoder promises, against `serde_json` and docs/schema.json.
 
+mod formats;
 mod syslog;
 
 use std::time::Instant;
@@ -135,8 +136,9 @@ fn keys(message: &[u8]) -> Vec<String> {
     serde_json::from_slice::<Keys>(message).unwrap().0
 }
 
-/// Checks a message against docs/schema.json, as far as that file uses the language.
+/// Checks a message against docs/schema.json, as far as that file uses the language, and that the formats made from it say the same.
 pub(crate) fn conforms(message: &[u8]) {
+    formats::says_the_same(message);
     let schema: Value = serde_json::from_str(include_str!("../../docs/schema.json")).unwrap();
     let known = schema["properties"].as_object().unwrap();
     let object: Map<String, Value> = serde_json::from_slice(message).unwrap();

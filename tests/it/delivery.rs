@@ -98,6 +98,20 @@ fn json_events_are_what_the_schema_says() {
 }
 
 #[test]
+fn every_format_arrives_once_and_in_order() {
+    let broker = Broker::shared();
+    for format in [Format::Ecs, Format::Otlp] {
+        let (topic, logs) = (format!("format-{}", format.name()), temp_dir("logs"));
+        broker.create_topic(&topic, 3, &[]);
+        let file = logs.path().join("app.log");
+        let written = LineWriter::new("w", &file).limit(20_000).start().finish();
+        let mut agent = Plan::new(&broker.bootstrap(), &topic).format(format).include(&file).arg("--once").start();
+        assert!(agent.wait(LATE).success());
+        oracle::read_when_whole(broker, &topic, format, &written, SOON).assert_whole(&topic, 0, &agent);
+    }
+}
+
+#[test]
 fn five_kills_under_load_lose_nothing_and_double_no_more_than_is_allowed() {
     let (broker, logs) = (Broker::shared(), temp_dir("logs"));
     broker.create_topic("kills", 3, &[]);

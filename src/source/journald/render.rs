@@ -178,7 +178,8 @@ impl Renderer {
         let begin = out.len();
         match self.format {
             Format::Raw => out.extend_from_slice(self.top(Role::Message)),
-            Format::Json => {
+            // What is to be in another format is JSON until the encoder has it.
+            Format::Json | Format::Ecs | Format::Otlp => {
                 if self.repeated {
                     self.group();
                 }

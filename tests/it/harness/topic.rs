@@ -28,6 +28,39 @@ pub enum Format {
     Raw,
     /// The value is a JSON object, the line is its `message`.
     Json,
+    /// The same with other names.
+    Ecs,
+    /// The value is a request of OpenTelemetry, the line is the body of its record.
+    Otlp,
+}
+
+/// What of OpenTelemetry's request leads to the body.
+mod otlp {
+    #[derive(prost::Message)]
+    pub struct Request {
+        #[prost(message, repeated, tag = "1")]
+        pub resources: Vec<Resource>,
+    }
+    #[derive(prost::Message)]
+    pub struct Resource {
+        #[prost(message, repeated, tag = "2")]
+        pub scopes: Vec<Scope>,
+    }
+    #[derive(prost::Message)]
+    pub struct Scope {
+        #[prost(message, repeated, tag = "2")]
+        pub records: Vec<Record>,
+    }
+    #[derive(prost::Message)]
+    pub struct Record {
+        #[prost(message, optional, tag = "5")]
+        pub body: Option<Value>,
+    }
+    #[derive(prost::Message)]
+    pub struct Value {
+        #[prost(string, tag = "1")]
+        pub text: String,
+    }
 }
 
 impl Format {
@@ -36,6 +69,8 @@ impl Format {
         match self {
             Format::Raw => "raw",
             Format::Json => "json",
+            Format::Ecs => "ecs",
+            Format::Otlp => "otlp",
         }
     }
 
@@ -43,9 +78,13 @@ impl Format {
     pub fn line(self, value: &[u8]) -> Vec<u8> {
         let message = match self {
             Format::Raw => None,
-            Format::Json => serde_json::from_slice::<Value>(value)
+            Format::Json | Format::Ecs => serde_json::from_slice::<Value>(value)
                 .ok()
                 .and_then(|object| object.get("message").and_then(|message| message.as_str()).map(|message| message.as_bytes().to_vec())),
+            Format::Otlp => <otlp::Request as prost::Message>::decode(value).ok().and_then(|mut request| {
+                let mut scope = request.resources.pop()?.scopes.pop()?;
+                Some(scope.records.pop()?.body?.text.into_bytes())
+            }),
         };
         message.unwrap_or_else(|| value.to_vec())
     }
