@@ -34,7 +34,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::batch::{Event, StreamId};
+use crate::batch::StreamId;
 use crate::bell::Bell;
 use crate::budget::Budget;
 use crate::encode::{self, charge_for};
@@ -120,19 +120,6 @@ pub enum Next {
     Rest(Instant),
 }
 
-/// A batch that is being made.
-#[derive(Debug, Default)]
-struct Making {
-    bytes: Vec<u8>,
-    events: Vec<Event>,
-    /// Where its first event begins in the stream.
-    base: u64,
-    /// Whole events.
-    count: u64,
-    /// Entries were passed over, or taken in.
-    moved: bool,
-}
-
 /// The source.
 #[expect(clippy::struct_excessive_bools, reason = "each is an answer of its own; together they are no state machine")]
 pub struct Journald {
@@ -144,8 +131,6 @@ pub struct Journald {
     windows: Windows,
     /// In the order in which they are read: what does not outlive a reboot first.
     journals: Vec<Journals>,
-    /// Batches that are being made, by stream.
-    making: HashMap<StreamId, Making>,
     /// What was read of journals that journald has copied elsewhere since.
     handovers: Vec<Handover>,
     next_key: u64,
@@ -205,7 +190,6 @@ impl Journald {
             renderer,
             windows: Windows::default(),
             journals: Vec::new(),
-            making: HashMap::new(),
             handovers: Vec::new(),
             next_key: 1,
             told: HashMap::new(),

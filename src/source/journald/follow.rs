@@ -9,8 +9,8 @@ use super::format::{Entry, Id};
 use super::gaps::{Missing, Series};
 use super::position::Place as Spot;
 use super::reader::ReadError;
-use super::streams::{Head, JournalStream, Why};
-use super::{Handover, Journald, Making};
+use super::streams::{Head, JournalStream, Making, Why};
+use super::{Handover, Journald};
 use crate::batch::{Batch, Event, StreamId};
 use crate::encode::{MAX_EVENTS, charge_for};
 use crate::gaps::Place;
@@ -192,7 +192,7 @@ impl Journald {
             let file_id = stream.current().map_or(stream.at.file_id, |file| file.header().file_id);
             stream.at = stream.at.behind(entry, file_id, stream.at.offset);
             if copied.is_some() {
-                self.making.entry(stream.stream.id).or_default().moved = true;
+                stream.making.moved = true;
             }
         }
         stream.advance();
@@ -220,11 +220,10 @@ impl Journald {
         let Some(stream) = self.journals.get_mut(at).and_then(|journals| journals.streams.get_mut(member)) else { return Ok(Step::End) };
         stream.resume(self.renderer.filter().hash());
         let id = stream.stream.id;
-        let making = self.making.entry(id).or_default();
+        let (Some(file), making) = (stream.parts.front().and_then(|part| part.reader.as_ref()), &mut stream.making) else { return Ok(Step::End) };
         if making.bytes.capacity() == 0 {
             making.bytes = self.common.pool.block(super::BLOCK + (64 << 10));
         }
-        let Some(file) = stream.current() else { return Ok(Step::End) };
         let begin = making.bytes.len();
         let rendered = match self.renderer.entry((file, &mut self.windows), (entry, offset), id, &mut making.bytes, &mut self.ends) {
             Ok(rendered) => rendered,
@@ -236,15 +235,16 @@ impl Journald {
         if rendered.damaged > 0
             && let Err(error) = stream.is_still_there(&mut self.windows)
         {
-            making.bytes.truncate(begin);
+            stream.making.bytes.truncate(begin);
             return Err(error);
         }
-        let Some(file) = stream.current() else { return Ok(Step::End) };
         if rendered.suppressed && rendered.wanted && !stream.at.told {
+            stream.making.bytes.truncate(begin);
+            let Some(file) = stream.current() else { return Ok(Step::End) };
             let told = self.renderer.suppressed(file, &mut self.windows);
-            making.bytes.truncate(begin);
             return Ok(self.suppressed((at, member), entry, &told));
         }
+        let making = &mut stream.making;
         making.moved = true;
         let stream_at = stream.at.offset;
         stream.at.offset += rendered.bytes;
@@ -418,8 +418,10 @@ impl Journald {
         for journals in &mut self.journals {
             for stream in &mut journals.streams {
                 let id = stream.stream.id;
-                let Some(making) = self.making.get_mut(&id).filter(|making| making.moved) else { continue };
-                let making = std::mem::take(making);
+                if !stream.making.moved {
+                    continue;
+                }
+                let making = std::mem::take(&mut stream.making);
                 let left = stream.left();
                 let average = stream.seen.0.checked_div(stream.seen.1).unwrap_or(512);
                 let size = stream.at.offset.saturating_add(left.saturating_mul(average));

@@ -12,6 +12,8 @@ use super::unpack::MAX_FIELD;
 const WINDOW: usize = 64 << 10;
 /// Windows that are kept, of all files of a source.
 const WINDOWS: usize = 12;
+/// So many offsets of entries are read at once.
+const AHEAD: u64 = 128;
 /// An entry of a file that is being written, which is not there yet although it is counted, is taken for damaged when so many follow it.
 const CERTAIN: u64 = 64;
 
@@ -174,6 +176,8 @@ pub struct JournalFile {
     /// journald writes to it no more.
     closed: bool,
     cursor: Cursor,
+    /// Offsets of the entries from `ahead.0` on in the cursor's array.
+    ahead: (u64, Vec<u64>),
     next: Option<Next>,
     /// Entries that could not be read.
     damaged: u64,
@@ -197,7 +201,7 @@ impl JournalFile {
     pub fn open(bytes: Box<dyn Bytes>, key: u64, closed: bool) -> Result<JournalFile, ReadError> {
         let header = read_header(bytes.as_ref())?;
         let closed = closed || header.archived;
-        Ok(JournalFile { bytes, key, header, closed, cursor: Cursor::default(), next: None, damaged: 0, end: 0, behind: 0 })
+        Ok(JournalFile { bytes, key, header, closed, cursor: Cursor::default(), ahead: (0, Vec::new()), next: None, damaged: 0, end: 0, behind: 0 })
     }
 
     /// What its header said when it was last looked at.
@@ -239,6 +243,7 @@ impl JournalFile {
         let header = read_header(self.bytes.as_ref()).inspect_err(|_| {
             // What was read before is not there any more.
             self.next = None;
+            self.ahead.1.clear();
             windows.forget(self.key);
         })?;
         let grew = header.entries != self.header.entries;
@@ -249,6 +254,7 @@ impl JournalFile {
         }
         if grew || matches!(self.next, Some(Next::Wait)) {
             windows.forget(self.key);
+            self.ahead.1.clear();
         }
         if !matches!(self.next, Some(Next::Entry(..))) {
             self.next = None;
@@ -334,14 +340,38 @@ impl JournalFile {
             }
             let room = self.array(windows, next)?;
             self.cursor = Cursor { array: next, room, index: 0, passed: passed + index, scan: None };
+            self.ahead.1.clear();
         }
-        self.slot_at(windows, self.cursor.array, self.cursor.index).map(Some)
+        let (from, slots) = &self.ahead;
+        let known = self.cursor.index.checked_sub(*from).and_then(|at| slots.get(usize::try_from(at).ok()?));
+        if let Some(slot) = known {
+            return Ok(Some(*slot));
+        }
+        self.read_ahead(windows)
+    }
+
+    /// Reads the offsets of the entries from the next one on; the first of them.
+    fn read_ahead(&mut self, windows: &mut Windows) -> Result<Option<u64>, ReadError> {
+        let Cursor { array, room, index, passed, .. } = self.cursor;
+        let (width, at) = (self.header.slot(), array.saturating_add(ARRAY as u64 + index * self.header.slot() as u64));
+        let count = AHEAD.min(room - index).min(self.header.entries - passed - index);
+        let len = usize::try_from(count).unwrap_or(1) * width;
+        let bytes = match windows.get(self.key, self.bytes.as_ref(), at, len) {
+            Ok(bytes) => bytes,
+            // Some of them may be there.
+            Err(ReadError::Damage(_)) => windows.get(self.key, self.bytes.as_ref(), at, width)?,
+            Err(error) => return Err(error),
+        };
+        self.ahead.0 = index;
+        self.ahead.1.clear();
+        self.ahead.1.extend(bytes.chunks_exact(width).map(little_endian));
+        Ok(self.ahead.1.first().copied())
     }
 
     fn slot_at(&self, windows: &mut Windows, array: u64, index: u64) -> Result<u64, ReadError> {
         let width = self.header.slot();
         let bytes = self.get(windows, array + ARRAY as u64 + index * width as u64, width)?;
-        Ok(bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+        Ok(little_endian(bytes))
     }
 
     /// How many items the array at `at` has.
@@ -358,19 +388,19 @@ impl JournalFile {
     }
 
     fn object(&self, windows: &mut Windows, at: u64, kind: Type) -> Result<Object, ReadError> {
-        if at < HEADER as u64 || !at.is_multiple_of(8) || at > u64::MAX / 2 {
-            return Err(Damage::Outside.into());
-        }
+        check(at)?;
         let object = Object::parse(self.get(windows, at, OBJECT)?)?;
         if object.kind == kind { Ok(object) } else { Err(Damage::Type.into()) }
     }
 
     fn entry(&self, windows: &mut Windows, at: u64) -> Result<Entry, ReadError> {
-        let object = self.object(windows, at, Type::Entry)?;
-        if object.size < ENTRY as u64 {
-            return Err(Damage::Outside.into());
+        check(at)?;
+        let bytes = self.get(windows, at, ENTRY)?;
+        let object = Object::parse(bytes)?;
+        if object.kind != Type::Entry || object.size < ENTRY as u64 {
+            return Err(if object.kind == Type::Entry { Damage::Outside } else { Damage::Type }.into());
         }
-        Ok(Entry::parse(self.get(windows, at, ENTRY)?)?)
+        Ok(Entry::parse(bytes)?)
     }
 
     /// Puts the offsets of the fields of the entry at `at` into `items`.
@@ -458,6 +488,7 @@ impl JournalFile {
     /// The system's, or the file has been deleted.
     pub fn seek(&mut self, windows: &mut Windows, seqnum: u64) -> Result<(), ReadError> {
         (self.cursor, self.next) = (Cursor::default(), None);
+        self.ahead.1.clear();
         loop {
             // Loads the first slot of the next array.
             match self.slot(windows) {
@@ -542,6 +573,15 @@ impl JournalFile {
             && self.items(windows, at, &mut items).is_ok()
             && items.iter().all(|item| self.field(windows, *item).is_ok())
     }
+}
+
+/// Whether an object may be there at all.
+fn check(at: u64) -> Result<(), Damage> {
+    if at < HEADER as u64 || !at.is_multiple_of(8) || at > u64::MAX / 2 { Err(Damage::Outside) } else { Ok(()) }
+}
+
+fn little_endian(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 fn read_header(bytes: &dyn Bytes) -> Result<Header, ReadError> {

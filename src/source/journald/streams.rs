@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::format::{Entry, Header, Id, Unfit};
 use super::position::Place;
 use super::reader::{JournalFile, Next, ReadError, Windows};
-use crate::batch::Stream;
+use crate::batch::{Event, Stream};
 
 /// A file of a stream.
 #[derive(Debug)]
@@ -73,6 +73,21 @@ pub enum Why {
     Damaged,
 }
 
+/// A batch that is being made.
+#[derive(Debug, Default)]
+pub struct Making {
+    /// Its messages, one behind the other.
+    pub bytes: Vec<u8>,
+    /// Where each of them is.
+    pub events: Vec<Event>,
+    /// Where its first event begins in the stream.
+    pub base: u64,
+    /// Whole events.
+    pub count: u64,
+    /// Entries were passed over, or taken in.
+    pub moved: bool,
+}
+
 /// See the module.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an answer of its own; together they are no state machine")]
@@ -114,6 +129,8 @@ pub struct JournalStream {
     pub seen: (u64, u64),
     /// What the state has of it: its path, whether it is there, and when it was seen.
     pub noted: (bool, i64),
+    /// What was read and not handed on yet.
+    pub making: Making,
 }
 
 /// Ids of finished files that are kept; older ones are not in the directory any more.
@@ -143,6 +160,7 @@ impl JournalStream {
             waits: false,
             seen: (0, 0),
             noted: (false, 0),
+            making: Making::default(),
         }
     }
 
