@@ -81,32 +81,9 @@ fn fields(random: &mut Random, time: u64, field: &mut impl FnMut(&str, &str)) {
     // Sessions have a process each, servers one for long.
     let generation = if matches!(service.comm, "sshd" | "cron") { time / 50_000 } else { time / 600_000_000 };
     let pid = (300 + (own + generation * 7) % 3_999_000).to_string();
-    let invocation = format!("{:032x}", u128::from(own) << 64 | 0x1234_5678_9abc);
     field("PRIORITY", random.one_of(&["6", "6", "6", "6", "6", "6", "6", "3"]));
     field("SYSLOG_IDENTIFIER", service.comm);
-    match service.transport {
-        "stdout" => {
-            field("SYSLOG_FACILITY", "3");
-            field("_STREAM_ID", &format!("{:032x}", u128::from(own) * 0x9E37_79B9_7F4A_7C15));
-        }
-        "syslog" => {
-            field("SYSLOG_FACILITY", "4");
-            field("SYSLOG_PID", &pid);
-            field(
-                "SYSLOG_TIMESTAMP",
-                &format!("Nov 24 {:02}:{:02}:{:02} ", time / 3_600_000_000 % 24, time / 60_000_000 % 60, time / 1_000_000 % 60),
-            );
-            field("_SOURCE_REALTIME_TIMESTAMP", &(BEGIN.0 + time - 40).to_string());
-        }
-        _ => {
-            field("CODE_FILE", "daemon/logs.go");
-            field("CODE_LINE", random.one_of(&["417", "612", "933"]));
-            field("CODE_FUNC", "handleLog");
-            field("CONTAINER_ID", &format!("{:012x}", own * 7919));
-            field("CONTAINER_NAME", &format!("app-{}", random.below(12)));
-            field("_SOURCE_REALTIME_TIMESTAMP", &(BEGIN.0 + time - 25).to_string());
-        }
-    }
+    by_transport(random, service, (time, own, &pid), field);
     let (uid, capabilities) = if service.comm == "api-gateway" { ("998", "0") } else { ("0", "1ffffffffff") };
     let slice = if service.unit.contains('@') { "system-instances.slice" } else { "system.slice" };
     field("_PID", &pid);
@@ -120,8 +97,32 @@ fn fields(random: &mut Random, time: u64, field: &mut impl FnMut(&str, &str)) {
     field("_SYSTEMD_CGROUP", &format!("/{slice}/{}", service.unit));
     field("_SYSTEMD_UNIT", service.unit);
     field("_SYSTEMD_SLICE", slice);
-    field("_SYSTEMD_INVOCATION_ID", &invocation);
+    field("_SYSTEMD_INVOCATION_ID", &format!("{:032x}", u128::from(own) << 64 | 0x1234_5678_9abc));
     field("_RUNTIME_SCOPE", "system");
+}
+
+fn by_transport(random: &mut Random, service: &Service, (time, own, pid): (u64, u64, &str), field: &mut impl FnMut(&str, &str)) {
+    match service.transport {
+        "stdout" => {
+            field("SYSLOG_FACILITY", "3");
+            field("_STREAM_ID", &format!("{:032x}", u128::from(own) * 0x9E37_79B9_7F4A_7C15));
+        }
+        "syslog" => {
+            let (hour, minute, second) = (time / 3_600_000_000 % 24, time / 60_000_000 % 60, time / 1_000_000 % 60);
+            field("SYSLOG_FACILITY", "4");
+            field("SYSLOG_PID", pid);
+            field("SYSLOG_TIMESTAMP", &format!("Nov 24 {hour:02}:{minute:02}:{second:02} "));
+            field("_SOURCE_REALTIME_TIMESTAMP", &(BEGIN.0 + time - 40).to_string());
+        }
+        _ => {
+            field("CODE_FILE", "daemon/logs.go");
+            field("CODE_LINE", random.one_of(&["417", "612", "933"]));
+            field("CODE_FUNC", "handleLog");
+            field("CONTAINER_ID", &format!("{:012x}", own * 7919));
+            field("CONTAINER_NAME", &format!("app-{}", random.below(12)));
+            field("_SOURCE_REALTIME_TIMESTAMP", &(BEGIN.0 + time - 25).to_string());
+        }
+    }
 }
 
 fn message(random: &mut Random, service: &Service) -> String {

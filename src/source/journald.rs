@@ -7,6 +7,7 @@
 //! | one file, entry by entry, with `pread` | [`reader`] |
 //! | one journal over its files: rotation, deletion | [`streams`] |
 //! | where journals are; what of a directory is known | [`discover`], `journald/scan.rs` |
+//! | whether a file is read, for people | [`explain`] |
 //! | all journals of a directory, in the order of their numbers | `journald/follow.rs` |
 //! | which numbers are missing | [`gaps`] |
 //! | where a stream is to be resumed | [`position`] |
@@ -15,6 +16,7 @@
 
 pub mod cache;
 pub mod discover;
+pub mod explain;
 pub mod filter;
 mod follow;
 pub mod format;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use super::explain::remedy;
 use super::format::{Entry, Id};
 use super::gaps::{Missing, Series};
 use super::position::Place as Spot;
@@ -218,9 +219,13 @@ impl Journald {
     /// Renders an entry into the batch that is being made of its stream; then that is the end of it.
     fn take_in(&mut self, (at, member): (usize, usize), entry: &Entry, offset: u64, room: &mut usize) -> Result<Step, ReadError> {
         let Some(stream) = self.journals.get_mut(at).and_then(|journals| journals.streams.get_mut(member)) else { return Ok(Step::End) };
-        stream.resume(self.renderer.filter().hash());
         let id = stream.stream.id;
-        let (Some(file), making) = (stream.parts.front().and_then(|part| part.reader.as_ref()), &mut stream.making) else { return Ok(Step::End) };
+        if !stream.resume(self.renderer.filter().hash()) {
+            self.common.settlement.unmark(id);
+        }
+        let (Some(file), making) = (stream.parts.front().and_then(|part| part.reader.as_ref()), &mut stream.making) else {
+            return Ok(Step::End);
+        };
         if making.bytes.capacity() == 0 {
             making.bytes = self.common.pool.block(super::BLOCK + (64 << 10));
         }
@@ -261,6 +266,9 @@ impl Journald {
             let from = stream_at - making.base;
             push_events(making, (from, from + rendered.bytes), (begin, &self.ends), stream.skip_to);
             making.count += 1;
+            if stream.at.offset <= stream.again_to {
+                making.again += Count { events: 1, bytes: rendered.bytes };
+            }
         }
         let size = making.bytes.len() - begin;
         let wide = stream.at.offset - making.base.min(stream.at.offset) > 1 << 30 && !making.events.is_empty();
@@ -355,6 +363,7 @@ impl Journald {
             stream.take_damaged();
             // What follows was not next to what is settled: offsets count no more by which events were known to be settled beyond it.
             stream.skip_to = 0;
+            self.common.settlement.unmark(stream.stream.id);
             if stream.seqnum_id == known.id && stream.at.through < missing.to {
                 stream.at = Spot { through: missing.to, told: false, ..stream.at };
                 passed.push(Passed { stream: stream.stream.id, to: stream.at.pack(), size: stream.at.offset });
@@ -433,6 +442,9 @@ impl Journald {
                 }
                 let count = Count { events: making.count, bytes: to.offset - making.base };
                 let parts = [(Arc::clone(&stream.stream.topic), count)];
+                if making.again.events > 0 {
+                    self.common.settlement.resent(&self.settings.name, making.again);
+                }
                 let (ticket, before) = self.common.settlement.admit(id, (making.base, to, size), &parts);
                 let bytes = if making.bytes.len() < making.bytes.capacity() / 2 {
                     let exact = making.bytes.as_slice().to_vec();
@@ -463,14 +475,7 @@ impl Journald {
 
     /// A file or directory that can't be read; said once.
     pub(super) fn unreadable(&mut self, path: &std::path::Path, error: &ReadError) {
-        let mut words = error.to_string();
-        if let ReadError::Io(error) = error
-            && error.kind() == std::io::ErrorKind::PermissionDenied
-        {
-            words = format!(
-                "{error}: let the user that logferry runs as join the group systemd-journal (or adm), as with usermod -aG systemd-journal USER, and start it again"
-            );
-        }
+        let words = remedy(error);
         if self.told.get(path) != Some(&words) {
             tracing::error!(source = %self.settings.name, path = %path.display(), "this journal can't be read; trying again: {words}");
             if self.told.len() >= 1024 {

@@ -201,7 +201,18 @@ impl JournalFile {
     pub fn open(bytes: Box<dyn Bytes>, key: u64, closed: bool) -> Result<JournalFile, ReadError> {
         let header = read_header(bytes.as_ref())?;
         let closed = closed || header.archived;
-        Ok(JournalFile { bytes, key, header, closed, cursor: Cursor::default(), ahead: (0, Vec::new()), next: None, damaged: 0, end: 0, behind: 0 })
+        Ok(JournalFile {
+            bytes,
+            key,
+            header,
+            closed,
+            cursor: Cursor::default(),
+            ahead: (0, Vec::new()),
+            next: None,
+            damaged: 0,
+            end: 0,
+            behind: 0,
+        })
     }
 
     /// What its header said when it was last looked at.

@@ -9,8 +9,6 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use xxhash_rust::xxh3::xxh3_64;
-
 use super::discover::{Directory, Found, files};
 use super::follow::{Counter, Journals, clock_ns};
 use super::format::{Id, Unfit};
@@ -23,7 +21,7 @@ use crate::batch::{Origin, Stream, StreamId};
 use crate::gaps::Place;
 use crate::ledger::{Amount, Missed};
 use crate::settlement::At;
-use crate::snapshot::rows::{Evidence, FileState, StreamRow};
+use crate::snapshot::rows::{FileState, StreamRow};
 use crate::source::file::StartAt;
 
 /// Of a journal that had no entry yet when it was found it is not known at which number it begins.
@@ -147,7 +145,7 @@ impl Journald {
     }
 
     /// A file that was not there before, or under another name.
-    fn open(&mut self, at: usize, found: Found) {
+    pub(super) fn open(&mut self, at: usize, found: Found) {
         self.next_key += 1;
         let key = self.next_key;
         // Between the listing and this another may have taken the name.
@@ -229,8 +227,7 @@ impl Journald {
             first_path: path.into(),
             path: path.into(),
             state: FileState::Live,
-            // That there is a fingerprint says that the state has the stream.
-            evidence: Evidence { head_len: 16, head_hash: xxh3_64(&spot.seqnum_id), ..Evidence::default() },
+            evidence: Spot::evidence(&spot.seqnum_id),
             size: 0,
             seen_s: clock_ns() / 1_000_000_000,
             begun_at: 0,

@@ -10,6 +10,7 @@ use super::format::{Entry, Header, Id, Unfit};
 use super::position::Place;
 use super::reader::{JournalFile, Next, ReadError, Windows};
 use crate::batch::{Event, Stream};
+use crate::ledger::Count;
 
 /// A file of a stream.
 #[derive(Debug)]
@@ -82,8 +83,10 @@ pub struct Making {
     pub events: Vec<Event>,
     /// Where its first event begins in the stream.
     pub base: u64,
-    /// Whole events.
+    /// Whole events …
     pub count: u64,
+    /// … of which these were sent before.
+    pub again: Count,
     /// Entries were passed over, or taken in.
     pub moved: bool,
 }
@@ -112,6 +115,8 @@ pub struct JournalStream {
     pub read: u64,
     /// Events that end at or before this offset are settled already.
     pub skip_to: u64,
+    /// About so far they were settled already, and are sent again all the same.
+    pub again_to: u64,
     /// The position that it was resumed at has been looked for in the files.
     pub resumed: bool,
     /// Entries that could not be read since this was last asked.
@@ -151,6 +156,7 @@ impl JournalStream {
             read: at.through,
             at,
             skip_to: 0,
+            again_to: 0,
             resumed: false,
             damaged: 0,
             head: None,
@@ -246,17 +252,19 @@ impl JournalStream {
     }
 
     /// Before its first event: whether offsets still say which events were settled beyond the position. They do while the filter is the same and
-    /// nothing is gone between the position and what is read.
-    pub fn resume(&mut self, filter: u32) {
+    /// nothing is gone between the position and what is read; if not, the marks of the state are to go.
+    #[must_use]
+    pub fn resume(&mut self, filter: u32) -> bool {
         if std::mem::replace(&mut self.resumed, true) {
-            return;
+            return true;
         }
         let id = self.at.file_id;
         let follows = self.parts.front().is_some_and(|part| part.header.head_seqnum <= self.known.saturating_add(1));
         if self.at.filter != filter & !1 || !(follows || self.has(&id)) {
-            self.skip_to = 0;
+            (self.again_to, self.skip_to) = (self.skip_to, 0);
         }
         self.at.filter = filter & !1;
+        self.again_to <= self.at.offset
     }
 
     /// What is next; the same until [`JournalStream::advance`] or [`JournalStream::look`].
