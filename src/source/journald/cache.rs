@@ -1,7 +1,11 @@
 //! Fields that many entries have, rendered once: by file and offset, since journald never rewrites a field. Their texts lie one behind the other, so
 //! that finding one touches two places in memory and allocates nothing. Bounded. Pure.
 
+mod groups;
+
 use super::render::Role;
+pub use groups::Group;
+use groups::Groups;
 
 /// Fields that may be kept; each takes 56 bytes, and its text.
 const SLOTS: usize = 8192;
@@ -66,6 +70,7 @@ const FREE: Slot = Slot {
 pub struct Cache {
     slots: Vec<Slot>,
     texts: Vec<u8>,
+    groups: Groups,
     /// Which of two slots is given up next.
     turn: usize,
 }
@@ -94,9 +99,20 @@ impl Cache {
 
     /// Lets all go if it is too much: between two entries, since texts that were found stay where they are until then.
     pub fn tidy(&mut self) {
-        if self.texts.len() > MOST - LONGEST {
+        if self.texts.len() > MOST - LONGEST * 4 {
             self.clear();
         }
+    }
+
+    /// Keeps a text for as long as the others; `None`: it is too long for that.
+    pub fn keep(&mut self, text: &[u8]) -> Option<Text> {
+        let narrow = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
+        let start = self.texts.len();
+        if text.len() > LONGEST * 2 || start + text.len() > MOST {
+            return None;
+        }
+        self.texts.extend_from_slice(text);
+        Some(Text { start: narrow(start), len: narrow(text.len()), value: 0, kept: true })
     }
 
     /// Keeps a field with this text, which lies elsewhere; what is known of it from now on. `None`: it is too long, or one entry alone has filled
@@ -130,6 +146,7 @@ impl Cache {
     /// Lets all go.
     pub fn clear(&mut self) {
         (self.slots, self.texts) = (Vec::new(), Vec::new());
+        self.groups.clear();
     }
 }
 

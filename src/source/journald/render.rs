@@ -1,13 +1,14 @@
 //! An entry becomes a message: JSON (docs/schema.json), or its `MESSAGE` alone. Fields that recur are copied from the [`Cache`]; only what is new is
 //! decoded. Nothing is allocated per entry, except for one that repeats a field or is longer than a message may be.
 
+mod collect;
 mod long;
 mod names;
 mod write;
 
 use std::sync::Arc;
 
-use super::cache::{Cache, Fragment, Text};
+use super::cache::{Cache, Text};
 use super::filter::Filter;
 use super::format::Entry;
 use super::reader::{JournalFile, ReadError, Windows};
@@ -42,10 +43,14 @@ pub struct Renderer {
     fresh: Vec<u8>,
     /// By role, what stands before `journal`; empty where it has none.
     tops: [Text; Role::TOPS],
-    /// What stands in it, in order …
+    /// Those of them that stand in a row, if they were met so before.
+    named: Option<Text>,
+    /// What stands in `journal`, in order …
     others: Vec<Text>,
     /// … or, of an entry that repeats a field or is long, the text of all that.
     rest: Vec<u8>,
+    /// The numbers of the names of fields that it shares.
+    keys: Vec<u16>,
     /// By the number of a name, the last entry that had it.
     seen: Vec<u64>,
     number: u64,
@@ -73,13 +78,6 @@ pub struct Rendered {
     pub suppressed: bool,
 }
 
-/// Set in the bits of the field that says that journald suppressed messages.
-const SUPPRESSED: u64 = 1 << 63;
-/// That field.
-const SUPPRESSED_ID: (&[u8], &[u8]) = (b"MESSAGE_ID", b"a596d6fe7bfa4994828e72309e95d61e");
-/// What all fields of an entry may take once they are written, bytes, or four messages; what is beyond is cut.
-const MOST: usize = 32 << 20;
-
 impl Renderer {
     /// For this source; `settings` say how messages look.
     #[must_use]
@@ -95,8 +93,10 @@ impl Renderer {
             items: Vec::new(),
             fresh: Vec::new(),
             tops: Default::default(),
+            named: None,
             others: Vec::new(),
             rest: Vec::new(),
+            keys: Vec::new(),
             seen: Vec::new(),
             number: 0,
             repeated: false,
@@ -179,83 +179,6 @@ impl Renderer {
         self.tops.get(role as usize).map(|text| self.text(*text)).unwrap_or_default()
     }
 
-    /// Collects the fields of an entry, and decides whether it is wanted.
-    fn fields(&mut self, file: &JournalFile, windows: &mut Windows, items: &[u64], done: &mut Rendered) -> Result<(), ReadError> {
-        self.begin_entry();
-        let shared_below = file.shared_below();
-        if !self.filter.takes_all() {
-            let mut bits = 0;
-            for item in items {
-                bits |= self.bits(file, windows, *item, *item < shared_below, done)?;
-            }
-            (done.damaged, done.cut) = (0, 0);
-            if !self.filter.wants(bits) {
-                return Ok(());
-            }
-        }
-        done.wanted = true;
-        let most = MOST.max(self.max_event.saturating_mul(4));
-        let mut size = 0;
-        for item in items {
-            let kept = if *item < shared_below { self.cache.get(file.key(), *item) } else { None };
-            let fragment = match kept {
-                Some(fragment) => fragment,
-                None => match self.decode(file, windows, *item, *item < shared_below, done)? {
-                    Some(fragment) => fragment,
-                    None => continue,
-                },
-            };
-            done.bytes += u64::from(fragment.len) + 1;
-            done.suppressed |= fragment.bits & SUPPRESSED != 0;
-            size += fragment.text.len as usize;
-            if size > most {
-                done.cut += u64::from(fragment.len);
-                size -= fragment.text.len as usize;
-                if !fragment.text.kept {
-                    self.fresh.truncate(fragment.text.start as usize);
-                }
-                continue;
-            }
-            self.add(fragment);
-        }
-        Ok(())
-    }
-
-    /// Puts a field where it belongs in the message.
-    fn add(&mut self, fragment: Fragment) {
-        let Fragment { text, key, role, .. } = fragment;
-        if role == Role::Left {
-            return;
-        }
-        let again = self.seen.get_mut(usize::from(key)).is_some_and(|last| std::mem::replace(last, self.number) == self.number);
-        self.repeated |= again;
-        match self.tops.get_mut(role as usize) {
-            None => self.others.push(text),
-            Some(top) if !again => *top = text,
-            // What a field has twice has no place for the second beside the first.
-            Some(_) => {
-                let value = self.text(text).to_vec();
-                let other = names::as_other(self.names.name(key), role, &value, &mut self.fresh);
-                self.others.push(other);
-            }
-        }
-    }
-
-    fn begin_entry(&mut self) {
-        self.number += 1;
-        self.repeated = false;
-        // What one large entry took is given back.
-        for buffer in [&mut self.fresh, &mut self.rest] {
-            if buffer.capacity() > 1 << 20 {
-                *buffer = Vec::new();
-            }
-            buffer.clear();
-        }
-        self.tops = Default::default();
-        self.others.clear();
-        self.names.tidy(&mut self.cache, &mut self.seen);
-    }
-
     /// Of the entry that was rendered last, which tells of suppressed messages: how many, and of which unit.
     pub fn suppressed(&mut self, file: &JournalFile, windows: &mut Windows) -> (u64, String) {
         let text = |value: Option<Vec<u8>>| value.map(|value| String::from_utf8_lossy(&value).into_owned()).unwrap_or_default();
@@ -271,63 +194,5 @@ impl Renderer {
             let (name, value) = names::split(payload)?;
             (name == wanted).then(|| value.to_vec())
         })
-    }
-
-    /// What a field says of the filter; kept where others share it.
-    fn bits(&mut self, file: &JournalFile, windows: &mut Windows, item: u64, shared: bool, done: &mut Rendered) -> Result<u64, ReadError> {
-        if shared {
-            if let Some(fragment) = self.cache.get(file.key(), item) {
-                return Ok(fragment.bits);
-            }
-            let fragment = self.decode(file, windows, item, true, done)?;
-            self.fresh.clear();
-            return Ok(fragment.map_or(0, |fragment| fragment.bits));
-        }
-        let (packing, bytes) = match file.field(windows, item) {
-            Ok(field) => field,
-            Err(ReadError::Damage(_)) => return Ok(0),
-            Err(error) => return Err(error),
-        };
-        let Ok((payload, _)) = self.unpacker.unpack(packing, bytes) else { return Ok(0) };
-        Ok(names::split(payload).map_or(0, |(name, value)| self.filter.bits(name, value)))
-    }
-
-    /// Reads a field, and keeps it where others share it; `None` if it is damaged.
-    fn decode(
-        &mut self,
-        file: &JournalFile,
-        windows: &mut Windows,
-        item: u64,
-        shared: bool,
-        done: &mut Rendered,
-    ) -> Result<Option<Fragment>, ReadError> {
-        let field = file.field(windows, item).and_then(|(packing, bytes)| Ok(self.unpacker.unpack(packing, bytes)?));
-        let (payload, len) = match field {
-            Ok(field) => field,
-            Err(ReadError::Damage(_)) => {
-                done.damaged += 1;
-                return Ok(None);
-            }
-            Err(error) => return Err(error),
-        };
-        let Some((name, value)) = names::split(payload) else {
-            done.damaged += 1;
-            return Ok(None);
-        };
-        if len > payload.len() as u64 {
-            done.cut += 1;
-        }
-        let key = self.names.number(name, &mut self.seen);
-        let bits = self.filter.bits(name, value) | if (name, value) == SUPPRESSED_ID { SUPPRESSED } else { 0 };
-        let begin = self.fresh.len();
-        let (role, value) = names::text(self.names.role(key), self.format, name, value, &mut self.fresh);
-        let narrow = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
-        let text = Text { start: narrow(begin), len: narrow(self.fresh.len() - begin), value, kept: false };
-        let fragment = Fragment { bits, text, len: u32::try_from(len).unwrap_or(u32::MAX), key, role };
-        if shared && let Some(kept) = self.cache.put(file.key(), item, &fragment, self.fresh.get(begin..).unwrap_or_default()) {
-            self.fresh.truncate(begin);
-            return Ok(Some(kept));
-        }
-        Ok(Some(fragment))
     }
 }

@@ -98,9 +98,9 @@ impl Renderer {
 
     /// Cuts the longest fields so that all take about `most` bytes. What is left of one stands in an object that says so.
     fn cut(&mut self, most: usize, done: &mut Rendered) {
-        let share = most / self.others.len().max(1);
         let written = [b"{", self.rest.get(1..).unwrap_or_default(), b"}"].concat();
         let fields = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&written).unwrap_or_default();
+        let share = most / fields.len().max(1);
         let mut out = Vec::with_capacity(most);
         for (name, value) in fields {
             out.extend_from_slice(br#",""#);

@@ -39,7 +39,7 @@ pub enum Role {
 
 impl Role {
     /// How many have a place of their own.
-    pub(super) const TOPS: usize = 7;
+    pub const TOPS: usize = 7;
 }
 
 #[derive(Debug)]

@@ -100,8 +100,8 @@ impl Renderer {
         }
     }
 
-    /// From behind the message to before the other fields.
-    pub(super) fn middle(&mut self, entry: &Entry, file: &JournalFile, out: &mut Vec<u8>) {
+    /// The fields that stand in a row behind the message.
+    pub(super) fn named_to(&self, out: &mut Vec<u8>) {
         let named: [(&[u8], Role); 5] = [
             (br#","unit":"#, Role::Unit),
             (br#","identifier":"#, Role::Identifier),
@@ -115,6 +115,14 @@ impl Renderer {
                 out.extend_from_slice(name);
                 out.extend_from_slice(value);
             }
+        }
+    }
+
+    /// From behind the message to before the other fields.
+    pub(super) fn middle(&mut self, entry: &Entry, file: &JournalFile, out: &mut Vec<u8>) {
+        match self.named {
+            Some(text) => out.extend_from_slice(self.text(text)),
+            None => self.named_to(out),
         }
         self.envelope.turn_to_boot(entry.boot_id, file.header().seqnum_id);
         out.extend_from_slice(&self.envelope.ids);
