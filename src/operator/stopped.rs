@@ -75,6 +75,7 @@ impl Stopped {
         })?;
         let state = State::open(dir, &settings.agent).map_err(|error| refused(&error))?;
         let settlement = state.restore().map_err(|error| refused(&error))?;
+        settings.journals.iter().for_each(|source| settlement.note_kind(source, "journald"));
         Ok(Stopped { settings, state: Mutex::new(state), settlement, _lock: lock })
     }
 

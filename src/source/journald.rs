@@ -11,6 +11,7 @@
 //! | all journals of a directory, in the order of their numbers | `journald/follow.rs` |
 //! | which numbers are missing | [`gaps`] |
 //! | where a stream is to be resumed | [`position`] |
+//! | what a fuzz target calls | [`fuzz`] |
 //! | which entries are shipped, as journalctl would show them | [`filter`] |
 //! | an entry as a message; fields that recur | [`render`], [`cache`] |
 
@@ -20,6 +21,7 @@ pub mod explain;
 pub mod filter;
 mod follow;
 pub mod format;
+pub mod fuzz;
 pub mod gaps;
 mod host;
 pub mod position;

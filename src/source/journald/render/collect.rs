@@ -13,6 +13,9 @@ const SUPPRESSED_ID: (&[u8], &[u8]) = (b"MESSAGE_ID", b"a596d6fe7bfa4994828e7230
 /// What all fields of an entry may take once they are written, bytes, or four messages; what is beyond is cut.
 const MOST: usize = 32 << 20;
 
+/// Fields that were written within so many bytes before an entry are not taken into groups.
+const YOUNG: u64 = 256 << 10;
+
 /// What of the fields so far a group has.
 struct Sum {
     bits: u64,
@@ -31,8 +34,10 @@ impl Renderer {
         done: &mut Rendered,
     ) -> Result<(), ReadError> {
         self.begin_entry();
-        // journald keeps them in the order of their offsets; were they in another, less would be shared.
-        let (together, single) = items.split_at(items.partition_point(|item| *item < file.shared_below()));
+        // journald keeps them in the order of their offsets; were they in another, less would be shared. What is young, as the text of a second, is
+        // shared by a few entries alone, and would make ever new groups.
+        let old = file.shared_below().saturating_sub(YOUNG);
+        let (together, single) = items.split_at(items.partition_point(|item| *item < old));
         if let Some(group) = self.cache.group(file.key(), together).copied() {
             if self.with_group(file, windows, (&group, single), done)? {
                 return Ok(());
@@ -43,7 +48,7 @@ impl Renderer {
         self.one_by_one(file, windows, (together, single), done)
     }
 
-    /// The usual entry: a group, and a few fields of its own. False: it has a field twice, or one that stands before the group's.
+    /// The usual entry: a group, and a few fields of its own. False: it has a field twice.
     fn with_group(
         &mut self,
         file: &JournalFile,
@@ -54,7 +59,7 @@ impl Renderer {
         if !self.filter.takes_all() {
             let mut bits = group.bits;
             for item in single {
-                bits |= self.bits(file, windows, *item, false, done)?;
+                bits |= self.bits(file, windows, *item, done)?;
             }
             if !self.filter.wants(bits) {
                 return Ok(true);
@@ -67,11 +72,13 @@ impl Renderer {
         done.wanted = true;
         let mut sum = Sum { bits: group.bits, bytes: group.bytes, size: 0 };
         for item in single {
-            let Some(fragment) = self.decode(file, windows, *item, false, done)? else { continue };
-            let in_row = matches!(fragment.role, Role::Unit | Role::Identifier | Role::Priority | Role::Pid | Role::Uid);
+            let Some(fragment) = self.fragment(file, windows, *item, done)? else { continue };
             self.take(&fragment, &mut sum, done);
-            if in_row || self.repeated || self.cache.has_name(group, fragment.key) {
+            if self.repeated || self.cache.has_name(group, fragment.key) {
                 return Ok(false);
+            }
+            if matches!(fragment.role, Role::Unit | Role::Identifier | Role::Priority | Role::Pid | Role::Uid) {
+                self.named = None;
             }
         }
         (done.bytes, done.suppressed) = (sum.bytes, sum.bits & SUPPRESSED != 0);
@@ -88,8 +95,8 @@ impl Renderer {
         let mut wanted = true;
         if !self.filter.takes_all() {
             let mut bits = 0;
-            for (item, shared) in together.iter().map(|item| (item, true)).chain(single.iter().map(|item| (item, false))) {
-                bits |= self.bits(file, windows, *item, shared, done)?;
+            for item in together.iter().chain(single) {
+                bits |= self.bits(file, windows, *item, done)?;
             }
             (done.damaged, done.cut) = (0, 0);
             wanted = self.filter.wants(bits);
@@ -100,9 +107,7 @@ impl Renderer {
         }
         let mut sum = Sum { bits: 0, bytes: 0, size: 0 };
         for item in together {
-            let kept = self.cache.get(file.key(), *item);
-            let decoded = if kept.is_some() { kept } else { self.decode(file, windows, *item, true, done)? };
-            let Some(fragment) = decoded else { continue };
+            let Some(fragment) = self.fragment(file, windows, *item, done)? else { continue };
             self.keys.push(fragment.key);
             self.take(&fragment, &mut sum, done);
         }
@@ -115,7 +120,7 @@ impl Renderer {
         }
         done.wanted = true;
         for item in single {
-            if let Some(fragment) = self.decode(file, windows, *item, false, done)? {
+            if let Some(fragment) = self.fragment(file, windows, *item, done)? {
                 self.take(&fragment, &mut sum, done);
             }
         }
@@ -132,7 +137,7 @@ impl Renderer {
         if self.format == Format::Json {
             self.named_to(&mut named);
         }
-        let others = self.others.iter().flat_map(|text| self.text(*text)).copied().collect::<Vec<u8>>();
+        let others = self.others.iter().map(|text| self.text(*text)).collect::<Vec<_>>().concat();
         let (Some(named), Some(others)) = (self.cache.keep(&named), self.cache.keep(&others)) else { return };
         let group = Group { bits: sum.bits, bytes: sum.bytes, tops: self.tops, named, others, ..Group::default() };
         self.cache.learn(file, items, &self.keys, group);
@@ -185,13 +190,23 @@ impl Renderer {
         self.names.tidy(&mut self.cache, &mut self.seen);
     }
 
+    /// A field; from the cache, if others have it too.
+    fn fragment(
+        &mut self,
+        file: &JournalFile,
+        windows: &mut Windows,
+        item: u64,
+        done: &mut Rendered,
+    ) -> Result<Option<Fragment>, ReadError> {
+        let shared = item < file.shared_below();
+        let kept = if shared { self.cache.get(file.key(), item) } else { None };
+        if kept.is_some() { Ok(kept) } else { self.decode(file, windows, item, shared, done) }
+    }
+
     /// What a field says of the filter; kept where others share it.
-    fn bits(&mut self, file: &JournalFile, windows: &mut Windows, item: u64, shared: bool, done: &mut Rendered) -> Result<u64, ReadError> {
-        if shared {
-            if let Some(fragment) = self.cache.get(file.key(), item) {
-                return Ok(fragment.bits);
-            }
-            let fragment = self.decode(file, windows, item, true, done)?;
+    fn bits(&mut self, file: &JournalFile, windows: &mut Windows, item: u64, done: &mut Rendered) -> Result<u64, ReadError> {
+        if item < file.shared_below() {
+            let fragment = self.fragment(file, windows, item, done)?;
             self.fresh.clear();
             return Ok(fragment.map_or(0, |fragment| fragment.bits));
         }

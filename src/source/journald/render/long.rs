@@ -57,7 +57,7 @@ impl Renderer {
             return Ok(());
         }
         if self.rest.is_empty() {
-            self.rest = self.others.iter().flat_map(|text| self.text(*text)).copied().collect();
+            self.rest = self.others.iter().map(|text| self.text(*text)).collect::<Vec<_>>().concat();
         }
         let half = self.max_event / 2;
         if self.rest.len() > half {
