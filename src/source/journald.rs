@@ -9,7 +9,8 @@
 //! | where journals are; what of a directory is known | [`discover`], `journald/scan.rs` |
 //! | whether a file is read, for people | [`explain`] |
 //! | all journals of a directory, in the order of their numbers | `journald/follow.rs` |
-//! | which numbers are missing | [`gaps`] |
+//! | which numbers are missing; how that and other losses are told | [`gaps`], `journald/told.rs` |
+//! | what the state has of streams; what was read before a flush to disk | `journald/known.rs`, `journald/handover.rs` |
 //! | where a stream is to be resumed | [`position`] |
 //! | what a fuzz target calls | [`fuzz`] |
 //! | which entries are shipped, as journalctl would show them | [`filter`] |
@@ -23,7 +24,9 @@ mod follow;
 pub mod format;
 pub mod fuzz;
 pub mod gaps;
+mod handover;
 mod host;
+mod known;
 pub mod position;
 pub mod reader;
 pub mod render;
@@ -31,6 +34,7 @@ mod scan;
 pub mod streams;
 #[cfg(test)]
 mod tests;
+mod told;
 pub mod unpack;
 
 use std::collections::HashMap;
@@ -51,7 +55,7 @@ use crate::source::file::watch::Watcher;
 use discover::Where;
 use filter::{Filter, Wanted};
 use follow::Journals;
-use position::Place;
+use handover::Handover;
 use reader::Windows;
 use render::{Fields, Renderer};
 
@@ -155,18 +159,6 @@ pub struct Journald {
     units_checked: bool,
     /// Ends of the messages of one entry.
     ends: Vec<usize>,
-}
-
-/// What was read of a journal that does not outlive a reboot: journald copies it to the one that does (`journalctl --flush`), with other numbers.
-#[derive(Clone, Debug)]
-struct Handover {
-    /// The name of its directory.
-    directory: std::ffi::OsString,
-    stream: StreamId,
-    /// Since the boot, the time of the first entry that was read.
-    first: u64,
-    /// The last entry that was read.
-    last: Place,
 }
 
 impl std::fmt::Debug for Journald {

@@ -22,6 +22,8 @@ pub struct Group {
     pub named: Text,
     /// What stands in `journal`.
     pub others: Text,
+    /// Bits of its names' numbers modulo 64: most names that it does not have show in these.
+    pub(in crate::source::journald) names: u64,
     /// Its fields, and the numbers of their names.
     pub(in crate::source::journald) items: (u32, u16),
 }
@@ -54,19 +56,21 @@ impl Groups {
     }
 }
 
-/// What tells groups apart; two chains, since each product waits for the one before.
+/// What tells groups apart; several chains, since each product waits for the one before.
 fn hash(file: u64, items: &[u64]) -> u64 {
-    const FACTORS: [u64; 2] = [0x9E37_79B9_7F4A_7C15, 0xC2B2_AE3D_27D4_EB4F];
-    let mut chains = [file, items.len() as u64];
-    let (pairs, rest) = items.as_chunks::<2>();
-    for pair in pairs {
-        for ((chain, item), factor) in chains.iter_mut().zip(pair).zip(FACTORS) {
-            *chain = (*chain ^ item).wrapping_mul(factor).rotate_left(29);
-        }
+    const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
+    let mix = |chain: u64, item: u64| (chain ^ item).wrapping_mul(FACTOR).rotate_left(29);
+    let mut chains = [file, 1, 2, 3];
+    let (fours, rest) = items.as_chunks::<4>();
+    for four in fours {
+        chains.iter_mut().zip(four).for_each(|(chain, item)| *chain = mix(*chain, *item));
     }
-    let rest = rest.first().copied().unwrap_or(0);
-    let [first, second] = chains;
-    (first ^ rest).wrapping_mul(FACTORS[0]) ^ second.wrapping_mul(FACTORS[1])
+    chains.iter_mut().zip(rest).for_each(|(chain, item)| *chain = mix(*chain, *item));
+    chains.into_iter().fold(items.len() as u64, mix)
+}
+
+fn bit(key: u16) -> u64 {
+    1 << (key % 64)
 }
 
 fn place(hash: u64) -> usize {
@@ -86,7 +90,7 @@ impl Cache {
     /// Whether a field of the group has the name of this number.
     #[must_use]
     pub fn has_name(&self, group: &Group, key: u16) -> bool {
-        self.groups.keys.get(Groups::range(group)).is_some_and(|keys| keys.contains(&key))
+        group.names & bit(key) != 0 && self.groups.keys.get(Groups::range(group)).is_some_and(|keys| keys.contains(&key))
     }
 
     /// Whether these fields are worth learning as a group: they have been met together before.
@@ -108,7 +112,8 @@ impl Cache {
         let start = u32::try_from(self.groups.items.len()).unwrap_or(u32::MAX);
         self.groups.items.extend_from_slice(items);
         self.groups.keys.extend_from_slice(keys);
-        (slot.file, slot.group) = (file, Group { items: (start, u16::try_from(items.len()).unwrap_or(0)), ..group });
+        let names = keys.iter().fold(0, |names, key| names | bit(*key));
+        (slot.file, slot.group) = (file, Group { names, items: (start, u16::try_from(items.len()).unwrap_or(0)), ..group });
     }
 }
 
