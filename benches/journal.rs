@@ -144,16 +144,17 @@ fn encoded(dir: &Path, options: &Options) -> String {
     let rate = |runs: &[Run]| report::median(runs, |run| options.entries as f64 / run.cpu.as_secs_f64());
     let size: u64 = fs::read_dir(dir).expect("list the journal").map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
     let mut text = format!(
-        "{} entries of 22 fields in {} MB of files, to text that is thrown away; the process's whole life; medians of {} rounds. Goal: {GOAL} entries per CPU second.\n\n",
+        "{} entries of 22 fields in {} MB of files, to text that is thrown away; the process's whole life; medians of {} rounds. Goal: {} entries per CPU second.\n\n",
         options.entries,
         size / 1_000_000,
-        options.rounds
+        options.rounds,
+        report::thousands(GOAL)
     );
     text += "| who | entries per CPU second | CPU µs/entry | to logferry | peak RSS |\n| --- | ---: | ---: | ---: | ---: |\n";
     let first = rate(&runs[0].1);
     for (name, runs) in &runs {
         let (rate, rss) = (rate(runs), report::median(runs, |run| run.peak_rss as f64 / 1e6));
-        let _ = writeln!(text, "| {name} | {:.0},000 | {:.2} | 1/{:.0} | {rss:.0} MB |", rate / 1000.0, 1e6 / rate, first / rate);
+        let _ = writeln!(text, "| {name} | {} | {:.2} | 1/{:.0} | {rss:.0} MB |", report::thousands(rate), 1e6 / rate, first / rate);
     }
     text
 }
@@ -282,8 +283,8 @@ fn shipped(broker: &Broker, dir: &Path, options: &Options) -> String {
     let cpu = report::median(&runs, |run| run.cpu.as_secs_f64() * 1e6 / options.entries as f64);
     let rss = report::median(&runs, |run| run.peak_rss as f64 / 1e6);
     format!(
-        "\nThe same journal to Kafka, with `run --once`, to the acknowledgement of the last entry.\n\n| who | entries/s | CPU µs/entry | peak RSS |\n| --- | ---: | ---: | ---: |\n| logferry json | {:.0},000 | {cpu:.2} | {rss:.0} MB |\n",
-        rate / 1000.0
+        "\nThe same journal to Kafka, with `run --once`, to the acknowledgement of the last entry.\n\n| who | entries/s | CPU µs/entry | peak RSS |\n| --- | ---: | ---: | ---: |\n| logferry json | {} | {cpu:.2} | {rss:.0} MB |\n",
+        report::thousands(rate)
     )
 }
 

@@ -148,7 +148,7 @@ mod tests {
         };
         let shown = shown(&place);
         let (counter, boot) = ("ab".repeat(16), "01".repeat(16));
-        assert_eq!(shown.cursor, format!("s={counter};i=12c;b={boot};m=10;t=5af2ba5f3c000"));
+        assert_eq!(shown.cursor, format!("s={counter};i=12c;b={boot};m=10;t=5af3107a40000"));
         assert_eq!((shown.number, shown.boot, &*shown.received), (300, boot, "2020-09-13T12:26:40Z"));
         assert_eq!(number_in(&shown.cursor, &counter), Ok(300));
         assert!(number_in(&shown.cursor, "cd").unwrap_err().0.contains("another stream"));

@@ -1,58 +1,19 @@
 //! One stream: the entries of one journal (`system`, `user-1000`, …) under one id of numbers, in the order of their numbers, over all its files, as
 //! they are rotated, renamed, cut off and deleted. Apart from `follow.rs`, which knows many streams.
 
+mod part;
+
 use std::collections::VecDeque;
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::format::{Entry, Header, Id, Unfit};
+use super::format::{Entry, Id, Unfit};
 use super::position::Place;
 use super::reader::{JournalFile, Next, ReadError, Windows};
 use crate::batch::{Event, Stream};
 use crate::ledger::Count;
-
-/// A file of a stream.
-#[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is an answer of its own; together they are no state machine")]
-pub struct Part {
-    /// Where it was last seen.
-    pub path: PathBuf,
-    /// Device and inode.
-    pub inode: (u64, u64),
-    /// What its header said last.
-    pub header: Header,
-    /// journald writes to it no more.
-    pub closed: bool,
-    /// It is not in its directory any more.
-    pub gone: bool,
-    /// Open while it is read, and while it is written to.
-    pub reader: Option<JournalFile>,
-    /// It was looked at once more after it was closed.
-    last_look: bool,
-    /// It was said that it can't be read to its end.
-    said: bool,
-    /// By which what was read of it is known; no other file has it.
-    key: u64,
-}
-
-impl Part {
-    /// A file that was found, and its header. `key` is a number that no other file has.
-    #[must_use]
-    pub fn new(path: PathBuf, inode: (u64, u64), closed: bool, reader: JournalFile, key: u64) -> Part {
-        let header = *reader.header();
-        let closed = closed || header.archived;
-        // Others are opened when it is their turn.
-        let reader = (!closed).then_some(reader);
-        Part { path, inode, header, closed, gone: false, reader, last_look: false, said: false, key }
-    }
-
-    /// Where it stands among the others: by its first number; one without entries is the newest.
-    fn order(&self) -> (u64, u64, u64) {
-        let head = if self.header.head_seqnum == 0 { u64::MAX } else { self.header.head_seqnum };
-        (head, self.header.tail_seqnum, self.header.head_realtime)
-    }
-}
+pub use part::Part;
+use part::open;
 
 /// What is next in a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -378,15 +339,4 @@ impl JournalStream {
         self.finished.push(part.header.file_id);
         self.head = None;
     }
-}
-
-/// Opens a file where entries behind `read` begin.
-fn open(part: &Part, windows: &mut Windows, read: u64) -> Result<JournalFile, ReadError> {
-    let mut reader = JournalFile::open(Box::new(File::open(&part.path)?), part.key, part.closed)?;
-    if reader.header().file_id != part.header.file_id {
-        // Another has taken its name: it is gone, or will be found under its new one.
-        return Err(std::io::Error::from(std::io::ErrorKind::NotFound).into());
-    }
-    reader.seek(windows, read)?;
-    Ok(reader)
 }

@@ -61,6 +61,7 @@ impl Renderer {
             for item in single {
                 bits |= self.bits(file, windows, *item, done)?;
             }
+            *done = Rendered::default();
             if !self.filter.wants(bits) {
                 return Ok(true);
             }

@@ -182,11 +182,12 @@ fn number(text: &[u8]) -> Option<u64> {
     (!text.is_empty()).then(|| text.iter().fold(0, |number: u64, digit| number.wrapping_mul(10) + u64::from(digit & 15)))
 }
 
-/// Without zeros before it.
+/// Without zeros before it: they are moved behind it, and what was copied too much is taken back.
 fn push_hex(out: &mut Vec<u8>, number: u64) {
-    let all = digits16(number);
-    let zeros = number.leading_zeros() as usize / 4;
-    out.extend_from_slice(all.get(zeros.min(15)..).unwrap_or_default());
+    let zeros = (number.leading_zeros() / 4).min(15);
+    let end = out.len() + 16 - zeros as usize;
+    out.extend_from_slice(&digits16(number << (4 * zeros)));
+    out.truncate(end);
 }
 
 fn digits16(number: u64) -> [u8; 16] {
