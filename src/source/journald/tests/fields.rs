@@ -117,6 +117,45 @@ fn assert_same(rig: &Rig, shown: &[Vec<(String, Vec<u8>)>], cursors: bool) {
     rig.assert_balanced();
 }
 
+/// Fields that were met together are copied as one; what an entry has beside them may be of the same names.
+#[test]
+fn fields_that_come_as_a_group_and_fields_of_the_same_names_are_shipped_as_journalctl_shows_them() {
+    for priority in [None, Some((0, 6))] {
+        let mut rig = Rig::new();
+        rig.settings.wanted.priority = priority;
+        let mut writer = Writer::default();
+        let common: [(&str, &[u8]); 6] = [
+            ("PRIORITY", b"6"),
+            ("_SYSTEMD_UNIT", b"app.service"),
+            ("SYSLOG_IDENTIFIER", b"app"),
+            ("_UID", b"33"),
+            ("_TRANSPORT", b"stdout"),
+            ("_CMDLINE", b"/usr/bin/app"),
+        ];
+        // Old enough to be taken into groups.
+        writer.numbered(2000);
+        for round in 0..200 {
+            let [message, new] = [format!("round {round}"), format!("{}", 9000 + round)];
+            let own: [&[(&str, &[u8])]; 6] = [
+                &[("_PID", b"103")],
+                &[("_PID", new.as_bytes())],
+                &[("_PID", b"103"), ("_PID", new.as_bytes())],
+                &[("_PID", b"103"), ("_CMDLINE", new.as_bytes())],
+                &[("_PID", b"103"), ("MESSAGE", b"message 17 of many")],
+                &[("_PID", b"103"), ("OTHER", new.as_bytes()), ("OTHER", message.as_bytes())],
+            ];
+            for own in own {
+                writer.entry(&[common.as_slice(), &[("MESSAGE", message.as_bytes())], own].concat());
+            }
+        }
+        writer.write(&rig.path("system.journal"), &[]);
+        rig.ship();
+        let shown = journalctl(rig.dir.path(), &[]);
+        assert_eq!(shown.len(), 3200);
+        assert_same(&rig, &shown, true);
+    }
+}
+
 /// Files of systemd 257, whose header is longer: what its journald wrote over a rotation, in a booted container, and what its systemd-journal-remote
 /// wrote with each compression; beside them what its journalctl showed of them.
 #[test]
