@@ -11,7 +11,7 @@ FUZZ_SECONDS ?= 60
 LOGFERRY := target/release/logferry
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak fuzz bench build deny packages-needed setup-build setup-test setup-bench kafka
+.PHONY: help demo test test-boot soak fuzz bench build deny packages-needed setup-build setup-test setup-boot setup-bench kafka
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -34,7 +34,11 @@ soak: setup-test kafka ## the property tests for much longer, with another seed 
 	@seed=$${PROPTEST_RNG_SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}; \
 	echo "To run the same property tests again: make soak PROPTEST_RNG_SEED=$$seed"; \
 	PROPTEST_RNG_SEED=$$seed PROPTEST_CASES=$(SOAK_CASES) cargo test --locked --lib
-	LOGFERRY_SOAK=1 cargo test --locked --test it -- --test-threads 1 --nocapture spill:: full_disk::
+	LOGFERRY_SOAK=1 cargo test --locked --test it -- --test-threads 1 --nocapture spill:: full_disk:: journald::
+
+test-boot: setup-boot kafka ## a reboot: small systems with systemd 252 and 257 are installed below target (240 MB each) and booted in containers
+	tests/boot/root.sh bookworm trixie
+	cargo test --locked --test it -- --ignored --test-threads 1 journald_boot::
 
 # No sanitizer: what is fuzzed is safe Rust, and librdkafka's build does not link with one.
 fuzz: setup-build ## any bytes into whatever reads bytes from disk; needs nightly Rust and cargo-fuzz
@@ -45,19 +49,20 @@ fuzz: setup-build ## any bytes into whatever reads bytes from disk; needs nightl
 		cargo +nightly fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=65536 -verbosity=0 -print_final_stats=1 || exit 1; \
 	done
 
-bench: setup-bench kafka ## logferry, the bare librdkafka loop and rsyslog, side by side; an outage of Kafka; syslog; writes docs/performance.md
+bench: setup-bench kafka ## logferry, the bare librdkafka loop and rsyslog, side by side; an outage of Kafka; syslog; the journal; writes docs/performance.md
 	cargo bench --locked --bench throughput -- --write
 	cargo bench --locked --bench spill -- --write
 	cargo bench --locked --bench syslog -- --write
+	cargo bench --locked --bench journal -- --write
 
 deny: ## licences, advisories and sources of all dependencies
 	@cargo deny --version >/dev/null 2>&1 || { echo "cargo-deny is missing; install it with: cargo install --locked cargo-deny" >&2; exit 1; }
 	cargo deny --locked check
 
 packages-needed: ## names the Debian packages that are missing, installs nothing
-	@for what in build test bench; do packaging/setup.sh $$what --only-name || true; done
+	@for what in build test boot bench; do packaging/setup.sh $$what --only-name || true; done
 
-setup-build setup-test setup-bench: setup-%:
+setup-build setup-test setup-boot setup-bench: setup-%:
 	@packaging/setup.sh $*
 
 kafka:

@@ -120,7 +120,7 @@ pub fn write(file: &Path, section: &str, text: &str) -> io::Result<()> {
 }
 
 /// A rate as it is read: whole thousands, grouped.
-fn thousands(rate: f64) -> String {
+pub fn thousands(rate: f64) -> String {
     let text = format!("{:.0}000", rate / 1000.0);
     let first = text.len() % 3;
     let groups = text.as_bytes()[first..].chunks(3).map(String::from_utf8_lossy);

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Finds out what a Debian machine lacks to build, test or measure logferry, names it, and installs it when run as root.
-#   packaging/setup.sh build|test|bench [--only-name]
+#   packaging/setup.sh build|test|boot|bench [--only-name]
 # It never calls sudo: without root it prints the command to run and ends with 1. Nothing but Debian packages is installed.
 set -euo pipefail
 
@@ -31,14 +31,14 @@ need make "for librdkafka's and OpenSSL's build" has make
 need perl "for OpenSSL's build" perl_for_openssl
 case $what in
 build) ;;
-test | bench)
+test | boot | bench)
     need openjdk-17-jre-headless "Java 17 or newer, for the real Kafka broker" java_17
     need systemd "for a journald of the tests' own" test -x /lib/systemd/systemd-journald
     need systemd-journal-remote "to make journals of what tests write" test -x /lib/systemd/systemd-journal-remote
     need maven "to fetch Apache Kafka's jars" has mvn
     ;;
 *)
-    echo "usage: $0 build|test|bench [--only-name]" >&2
+    echo "usage: $0 build|test|boot|bench [--only-name]" >&2
     exit 2
     ;;
 esac
@@ -47,6 +47,10 @@ if [[ $what == test ]]; then
     need rsyslog-relp "rsyslog's RELP" test -e "/usr/lib/$(uname -m)-linux-gnu/rsyslog/omrelp.so"
     need bsdutils "logger, another sender" has logger
     need systemd "systemd-socket-activate, which hands over sockets" has systemd-socket-activate
+fi
+if [[ $what == boot ]]; then
+    need debootstrap "to install small systems that are booted" has debootstrap
+    need systemd-container "to boot them" has systemd-nspawn
 fi
 if [[ $what == bench ]]; then
     need rsyslog "what logferry is compared with" test -x /usr/sbin/rsyslogd

@@ -121,6 +121,7 @@ impl Config {
             host: self.agent.host.to_string(),
             topics: self.named.iter().map(|source| (Arc::clone(&source.name), Arc::clone(&source.topic))).collect(),
             finders: self.files.iter().map(|file| (Arc::clone(&file.name), finder(file))).collect(),
+            journals: self.journals.iter().map(|journal| Arc::clone(&journal.name)).collect(),
             spill: self.spill.clone(),
             letters: self.dead_letters.clone(),
             kafka: self.kafka.clone(),

@@ -2,15 +2,15 @@
 //! [`view`]; the stopped one itself is [`stopped`].
 
 pub mod drain;
+pub mod journal;
 pub mod letters;
 pub mod resend;
 pub mod seek;
 pub mod stopped;
 pub mod view;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,7 @@ use crate::lane::{Condition, Lanes, Order};
 use crate::ledger::Count;
 use crate::settlement::Settlement;
 use crate::source::file::discover::Finder;
+use crate::source::journald::position::Place;
 use crate::source::syslog::arrival::Arrivals;
 use crate::spill;
 
@@ -47,6 +48,8 @@ pub struct Settings {
     pub topics: HashMap<Arc<str>, Arc<str>>,
     /// How every source finds and opens its files.
     pub finders: HashMap<Arc<str>, Finder>,
+    /// The sources that read journals.
+    pub journals: HashSet<Arc<str>>,
     /// Where the lanes' buffers on disk are.
     pub spill: spill::Settings,
     /// Where dead letters are.
@@ -188,7 +191,7 @@ impl Operator for Running {
 
     fn explain(&self, path: &OsStr) -> String {
         let conditions = self.conditions();
-        let streams = self.settlement.streams_at(path.as_bytes());
+        let streams = view::streams_at(&self.settlement, path);
         streams.iter().map(|(id, row)| view::describe(*id, row, &|topic| conditions.get(topic).cloned())).collect()
     }
 
@@ -215,12 +218,13 @@ impl Operator for Running {
             Change::Seek { stream, to } => {
                 let id = view::stream_id(stream)?;
                 let (row, _) = self.settlement.stream(id).ok_or_else(|| view::no_stream(stream))?;
-                let file = seek::open(&self.settings, &row)?;
-                let position = seek::position(&file, &row, *to)?;
+                let place = match Place::of(&row) {
+                    Some(place) => format!("entry {}", journal::seek(&self.settings, &row, &place, to)?.place.through),
+                    None => format!("byte {}", seek::position(&seek::open(&self.settings, &row)?, &row, to)?.offset),
+                };
                 // The thread of the source has its own idea of where it stands, and takes no other while it runs.
                 Err(Refusal(format!(
-                    "the daemon is reading this stream: stop it first (systemctl stop logferry), seek to byte {}, and start it again",
-                    position.offset
+                    "the daemon is reading this stream: stop it first (systemctl stop logferry), seek to {place}, and start it again"
                 )))
             }
             Change::Forget { stream } => view::plan_forget(view::stream_id(stream)?, &self.settlement, true),

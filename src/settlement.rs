@@ -180,6 +180,15 @@ impl Settlement {
         }
     }
 
+    /// Offsets of a stream beyond its position count otherwise from now on, as under another filter: what was settled there hides nothing that gets
+    /// such an offset.
+    pub fn unmark(&self, id: StreamId) {
+        let mut inner = self.lock();
+        let Some(entry) = inner.streams.get_mut(&id) else { return };
+        entry.unmark();
+        inner.dirty.insert(id);
+    }
+
     /// Whether nothing of a stream is on its way: its position is where it was read to.
     #[must_use]
     pub fn is_idle(&self, id: StreamId) -> bool {

@@ -7,6 +7,7 @@ use crate::cli::desk::{Desk, Outcome};
 use crate::cli::out::say;
 use crate::control::protocol::Request;
 use crate::source::file::discover::Finder;
+use crate::source::journald;
 
 /// Prints the explanation.
 ///
@@ -21,6 +22,11 @@ pub fn run(desk: &Desk, file: &Path) -> Outcome {
         read |= explanation.is_read();
         // Writing into a string can't fail.
         let _ = writeln!(text, "  source {}: {explanation}", source.name);
+    }
+    for source in &desk.config().journals {
+        let explanation = journald::explain::explain(source, &file);
+        read |= explanation.is_read;
+        let _ = writeln!(text, "  source {}: {}", source.name, explanation.words);
     }
     match desk.text(&Request::Explain { path: file.into() }) {
         Ok(known) if known.is_empty() => text.push_str("  it was never read\n"),

@@ -10,7 +10,7 @@ use crate::control::status::{Feed, Stream};
 /// What is to be done.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Lists every stream: its file, how far it is settled, what is left
+    /// Lists every stream: its file or journal, how far it is settled, what is left
     Ls {
         /// As JSON: an array of all that `show` tells
         #[arg(long)]
@@ -28,7 +28,7 @@ pub enum Command {
     Seek {
         /// Its id (or the beginning of it), or the path of its file
         stream: String,
-        /// start, end, line:N (the first is 1), or the offset of a line's first byte
+        /// start, end, line:N (the first is 1), the offset of a line's first byte, or the cursor of a journal's entry, behind which it goes on
         #[arg(long, value_name = "PLACE", value_parser = place)]
         to: SeekTo,
         /// Do it without asking
@@ -79,10 +79,13 @@ pub fn run(desk: &Desk, command: Command) -> Outcome {
 
 /// A place from the command line.
 fn place(text: &str) -> Result<SeekTo, String> {
-    let number = |text: &str| text.parse::<u64>().map_err(|_| "it is start, end, line:N, or an offset in bytes".to_owned());
+    let number = |text: &str| {
+        text.parse::<u64>().map_err(|_| "it is start, end, line:N, an offset in bytes, or the cursor of an entry of the journal".to_owned())
+    };
     match text {
         "start" => Ok(SeekTo::Start),
         "end" => Ok(SeekTo::End),
+        cursor if cursor.contains("s=") && cursor.contains("i=") => Ok(SeekTo::Cursor(cursor.to_owned())),
         _ => match text.strip_prefix("line:") {
             Some(line) => number(line).map(SeekTo::Line),
             None => number(text).map(SeekTo::Offset),
@@ -123,8 +126,8 @@ fn list(streams: &[Stream], paint: Paint) -> String {
             stream.id.clone(),
             harmless(&stream.source),
             stream.state.clone(),
-            count(stream.offset),
-            count(stream.size),
+            stream.journal.as_ref().map_or_else(|| count(stream.offset), |journal| format!("entry {}", count(journal.number))),
+            if stream.journal.is_some() { "-".into() } else { count(stream.size) },
             if stream.lag == 0 { "-".into() } else { bytes(stream.lag) },
             stream.lane.as_deref().map_or_else(|| "-".into(), harmless),
             harmless(&stream.path),
@@ -135,7 +138,7 @@ fn list(streams: &[Stream], paint: Paint) -> String {
 }
 
 fn all_of(stream: &Stream) -> String {
-    let Stream { id, source, path, first_path, state, offset, size, lag, lane, feeds, seen, evidence } = stream;
+    let Stream { id, source, path, first_path, state, offset, size, lag, lane, feeds, seen, evidence, journal } = stream;
     let state = match state.as_str() {
         "live" => "at its path",
         "rotated" => "renamed away, perhaps still written to",
@@ -150,19 +153,34 @@ fn all_of(stream: &Stream) -> String {
         ("first seen at", harmless(first_path)),
         ("state", state.to_owned()),
         ("last seen", seen.clone()),
-        ("settled", format!("up to byte {} of {}", count(*offset), count(*size))),
-        ("lag", bytes(*lag)),
+        (
+            "settled",
+            match journal {
+                Some(journal) => format!("up to entry {}; {} of events so far", count(journal.number), bytes(*offset)),
+                None => format!("up to byte {} of {}", count(*offset), count(*size)),
+            },
+        ),
+        ("lag", if journal.is_some() { format!("about {}", bytes(*lag)) } else { bytes(*lag) }),
     ];
     lines.extend(lane.as_ref().map(|lane| ("lane", harmless(lane))));
     lines.extend(feeds.iter().map(|(topic, feed)| ("sent to", fed(topic, feed))));
-    lines.extend([
-        ("device, inode", format!("{}, {}", evidence.dev, evidence.ino)),
-        ("made", evidence.born.clone().unwrap_or_else(|| "not known: its file system does not tell".into())),
-        ("fingerprint", format!("{} of its first {} bytes", evidence.head_hash, evidence.head_len)),
-        ("read from", format!("byte {}; CRC-32C since then {}", count(evidence.begun_at), evidence.hash)),
-        ("line", line_of(stream)),
-        ("before it", harmless(&evidence.tail)),
-    ]);
+    let or_none = |text: &String| if text.is_empty() { "none was read yet".to_owned() } else { harmless(text) };
+    match journal {
+        Some(journal) => lines.extend([
+            ("cursor", or_none(&journal.cursor)),
+            ("of the boot", or_none(&journal.boot)),
+            ("received", or_none(&journal.received)),
+            ("numbers of", harmless(&journal.counter)),
+        ]),
+        None => lines.extend([
+            ("device, inode", format!("{}, {}", evidence.dev, evidence.ino)),
+            ("made", evidence.born.clone().unwrap_or_else(|| "not known: its file system does not tell".into())),
+            ("fingerprint", format!("{} of its first {} bytes", evidence.head_hash, evidence.head_len)),
+            ("read from", format!("byte {}; CRC-32C since then {}", count(evidence.begun_at), evidence.hash)),
+            ("line", line_of(stream)),
+            ("before it", harmless(&evidence.tail)),
+        ]),
+    }
     let mut text = String::new();
     for (name, value) in lines {
         line(&mut text, &format!("{name:<14} {value}"));

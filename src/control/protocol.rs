@@ -19,17 +19,19 @@ use super::status::{Status, Stream};
 pub const VERSION: u32 = 1;
 
 /// Where a stream is to go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SeekTo {
     /// At this byte, which must be the first of a line.
     Offset(u64),
     /// At the first byte of this line, counted from 1.
     Line(u64),
-    /// Behind the last whole line.
+    /// Behind the last whole line, or the last entry.
     End,
-    /// At the first byte.
+    /// At the first byte, or the oldest entry.
     Start,
+    /// Behind the entry of the journal that has this cursor.
+    Cursor(String),
 }
 
 /// Something that changes what is kept.

@@ -223,6 +223,24 @@ pub struct Stream {
     pub seen: String,
     /// By what its file is recognised.
     pub evidence: Evidence,
+    /// Where it stands, if it is one of the systemd journal; its offset and size count the bytes of its events then.
+    pub journal: Option<Journal>,
+}
+
+/// Where a stream of the systemd journal stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Journal {
+    /// All entries up to this number are settled.
+    pub number: u64,
+    /// The last of them that was read, as journalctl takes it; empty: none was read yet.
+    pub cursor: String,
+    /// The boot in which it was written; empty likewise.
+    pub boot: String,
+    /// When journald received it, RFC 3339; empty likewise.
+    pub received: String,
+    /// The id of the counter that its numbers come from.
+    pub counter: String,
 }
 
 /// How a stream stands with one topic.

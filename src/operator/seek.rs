@@ -61,16 +61,17 @@ pub fn open(settings: &Settings, row: &StreamRow) -> Result<File, Refusal> {
 ///
 /// # Errors
 /// The file has no such place, or it lies within a line.
-pub fn position(file: &File, row: &StreamRow, to: SeekTo) -> Result<Position, Refusal> {
+pub fn position(file: &File, row: &StreamRow, to: &SeekTo) -> Result<Position, Refusal> {
     let shown = Path::new(std::ffi::OsStr::from_bytes(&row.path)).display().to_string();
     let failed = |error: io::Error| Refusal(format!("{shown} can't be read: {error}"));
     let size = file.metadata().map_err(failed)?.len();
-    let offset = match to {
+    let offset = match *to {
         SeekTo::Start => 0,
         SeekTo::End => line_start(file, size, 0).map_err(failed)?,
         SeekTo::Line(number) => line_offset(file, number).map_err(failed)?.ok_or_else(|| {
             Refusal(format!("{shown} has no line {number}: its lines are counted from 1, and only those that have their end count"))
         })?,
+        SeekTo::Cursor(_) => return Err(Refusal(format!("{shown} is no journal: only entries of the systemd journal have cursors"))),
         SeekTo::Offset(offset) if offset > size => {
             return Err(Refusal(format!("{shown} has {size} bytes: byte {offset} is behind its end")));
         }
@@ -161,22 +162,22 @@ mod tests {
         }
     }
 
-    fn offset(file: &File, to: SeekTo) -> Result<u64, String> {
+    fn offset(file: &File, to: &SeekTo) -> Result<u64, String> {
         position(file, &row(), to).map(|position| position.offset).map_err(|refusal| refusal.0)
     }
 
     #[test]
     fn every_place_that_can_be_named_is_the_beginning_of_a_line() {
         let file = file(b"one\ntwo\n\nfour\nhalf");
-        assert_eq!(offset(&file, SeekTo::Start), Ok(0));
-        assert_eq!(offset(&file, SeekTo::End), Ok(14));
-        assert_eq!(offset(&file, SeekTo::Line(1)), Ok(0));
-        assert_eq!(offset(&file, SeekTo::Line(3)), Ok(8));
-        assert_eq!(offset(&file, SeekTo::Line(5)), Ok(14));
-        assert_eq!(offset(&file, SeekTo::Offset(4)), Ok(4));
-        assert!(offset(&file, SeekTo::Line(6)).is_err() && offset(&file, SeekTo::Line(0)).is_err());
-        assert!(offset(&file, SeekTo::Offset(5)).unwrap_err().contains("begins at byte 4"));
-        assert!(offset(&file, SeekTo::Offset(99)).unwrap_err().contains("has 18 bytes"));
+        assert_eq!(offset(&file, &SeekTo::Start), Ok(0));
+        assert_eq!(offset(&file, &SeekTo::End), Ok(14));
+        assert_eq!(offset(&file, &SeekTo::Line(1)), Ok(0));
+        assert_eq!(offset(&file, &SeekTo::Line(3)), Ok(8));
+        assert_eq!(offset(&file, &SeekTo::Line(5)), Ok(14));
+        assert_eq!(offset(&file, &SeekTo::Offset(4)), Ok(4));
+        assert!(offset(&file, &SeekTo::Line(6)).is_err() && offset(&file, &SeekTo::Line(0)).is_err());
+        assert!(offset(&file, &SeekTo::Offset(5)).unwrap_err().contains("begins at byte 4"));
+        assert!(offset(&file, &SeekTo::Offset(99)).unwrap_err().contains("has 18 bytes"));
     }
 
     #[test]
@@ -186,16 +187,16 @@ mod tests {
         bytes.extend_from_slice(b"end");
         let end = (BLOCK * 2 + 4) as u64;
         let file = file(&bytes);
-        assert_eq!(offset(&file, SeekTo::Line(2)), Ok(end));
-        assert_eq!(offset(&file, SeekTo::End), Ok(end));
-        assert!(offset(&file, SeekTo::Offset(end - 1)).unwrap_err().contains("begins at byte 0"));
+        assert_eq!(offset(&file, &SeekTo::Line(2)), Ok(end));
+        assert_eq!(offset(&file, &SeekTo::End), Ok(end));
+        assert!(offset(&file, &SeekTo::Offset(end - 1)).unwrap_err().contains("begins at byte 0"));
         assert_eq!(line_start(&file, end - 1, 100).unwrap(), 100, "no farther back than asked");
     }
 
     #[test]
     fn an_empty_file_has_one_place() {
         let file = file(b"");
-        assert_eq!((offset(&file, SeekTo::Start), offset(&file, SeekTo::End), offset(&file, SeekTo::Line(1))), (Ok(0), Ok(0), Ok(0)));
-        assert!(offset(&file, SeekTo::Line(2)).is_err());
+        assert_eq!((offset(&file, &SeekTo::Start), offset(&file, &SeekTo::End), offset(&file, &SeekTo::Line(1))), (Ok(0), Ok(0), Ok(0)));
+        assert!(offset(&file, &SeekTo::Line(2)).is_err());
     }
 }

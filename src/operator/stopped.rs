@@ -1,6 +1,7 @@
 //! What an operator may see of and do with the state of a stopped daemon. Its lock is held meanwhile, so that none starts and nobody else changes
 //! it; each change is one transaction.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -9,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::letters::{self, Deed};
-use super::{Settings, seek, view};
+use super::{Settings, journal, seek, view};
 use crate::batch::StreamId;
 use crate::control::letters::{Letter, List};
 use crate::control::protocol::{Change, Left, SeekTo, Spilled};
@@ -18,11 +19,12 @@ use crate::control::user::User;
 use crate::control::{Operator, Refusal};
 use crate::dead_letters::DeadLetters;
 use crate::durable::{Lock, LockError};
-use crate::gaps::Place;
+use crate::gaps;
 use crate::ledger::{Amount, Count, Fate, Lost, Missed};
 use crate::settlement::{At, Settlement};
 use crate::snapshot::State;
 use crate::snapshot::rows::StreamRow;
+use crate::source::journald::position::Place;
 use crate::spill::Spill;
 use crate::spill::room::Room;
 
@@ -73,6 +75,7 @@ impl Stopped {
         })?;
         let state = State::open(dir, &settings.agent).map_err(|error| refused(&error))?;
         let settlement = state.restore().map_err(|error| refused(&error))?;
+        settings.journals.iter().for_each(|source| settlement.note_kind(source, "journald"));
         Ok(Stopped { settings, state: Mutex::new(state), settlement, _lock: lock })
     }
 
@@ -87,14 +90,24 @@ impl Stopped {
     }
 
     /// A stream as it would be after a seek, and what that does.
-    fn seek(&self, stream: &str, to: SeekTo) -> Result<(StreamId, StreamRow, Seek), Refusal> {
+    fn seek(&self, stream: &str, to: &SeekTo) -> Result<(StreamId, StreamRow, Seek), Refusal> {
         let id = view::stream_id(stream)?;
         let (mut row, _) = self.settlement.stream(id).ok_or_else(|| view::no_stream(stream))?;
+        let path = Path::new(OsStr::from_bytes(&row.path)).display().to_string();
+        if let Some(place) = Place::of(&row) {
+            let sought = journal::seek(&self.settings, &row, &place, to)?;
+            row.feeds.iter_mut().for_each(|feed| feed.mark = 0);
+            (row.position, row.size) = (sought.place.pack(), sought.place.offset);
+            let skipped = Amount { events: sought.skipped, ..Amount::default() };
+            let (from, to) = (place.through, sought.place.through);
+            return Ok((id, row, Seek { words: sought.words(&path, from), from, to, done: None, skipped }));
+        }
         let position = seek::position(&seek::open(&self.settings, &row)?, &row, to)?;
         // What the marks of all lanes cover is settled: it is not skipped by passing over it.
         let done = row.feeds.iter().map(|feed| feed.mark).min().unwrap_or(0).max(row.position.offset);
-        let path = Path::new(OsStr::from_bytes(&row.path)).display().to_string();
-        let outcome = Seek { path, from: row.position.offset, to: position.offset, done };
+        let (from, to) = (row.position.offset, position.offset);
+        let skipped = Amount { bytes: to.saturating_sub(done), ..Amount::default() };
+        let outcome = Seek { words: words(&path, (from, to), done), from, to, done: Some(done), skipped };
         // A mark ahead of the position would leave out what is to be read again.
         row.feeds.iter_mut().for_each(|feed| feed.mark = 0);
         (row.position, row.begun_at) = (position, position.offset);
@@ -148,30 +161,27 @@ fn not_running() -> Refusal {
 
 /// What a seek does.
 struct Seek {
-    path: String,
+    words: String,
+    /// Bytes of a file, or numbers of entries.
     from: u64,
     to: u64,
-    /// Up to here all was delivered.
-    done: u64,
+    /// Of a file, up to where all was delivered.
+    done: Option<u64>,
+    /// What will never be read.
+    skipped: Amount,
 }
 
-impl Seek {
-    /// Bytes that will never be read.
-    fn skipped(&self) -> Option<u64> {
-        self.to.checked_sub(self.done).filter(|bytes| *bytes > 0)
-    }
-
-    fn words(&self) -> String {
-        let Seek { path, from, to, done } = self;
-        match self.skipped() {
-            Some(bytes) => format!(
-                "{path} goes on at byte {to} instead of {from}: {bytes} bytes are skipped and never sent; they are counted as missed (operator)."
-            ),
-            None if to < done => {
-                format!("{path} goes on at byte {to} instead of {from}: the {} bytes in between are read and sent again.", done - to)
-            }
-            None => format!("{path} goes on at byte {to}: nothing is skipped and nothing is sent again."),
+/// What a seek in a file does, for people.
+fn words(path: &str, (from, to): (u64, u64), done: u64) -> String {
+    match to.cmp(&done) {
+        Ordering::Greater => format!(
+            "{path} goes on at byte {to} instead of {from}: {} bytes are skipped and never sent; they are counted as missed (operator).",
+            to - done
+        ),
+        Ordering::Less => {
+            format!("{path} goes on at byte {to} instead of {from}: the {} bytes in between are read and sent again.", done - to)
         }
+        Ordering::Equal => format!("{path} goes on at byte {to}: nothing is skipped and nothing is sent again."),
     }
 }
 
@@ -191,7 +201,7 @@ impl Operator for Stopped {
     }
 
     fn explain(&self, path: &OsStr) -> String {
-        self.settlement.streams_at(path.as_bytes()).iter().map(|(id, row)| view::describe(*id, row, &|_| None)).collect()
+        view::streams_at(&self.settlement, path).iter().map(|(id, row)| view::describe(*id, row, &|_| None)).collect()
     }
 
     fn streams(&self) -> Vec<Stream> {
@@ -212,7 +222,7 @@ impl Operator for Stopped {
 
     fn plan(&self, change: &Change) -> Result<String, Refusal> {
         match change {
-            Change::Seek { stream, to } => Ok(self.seek(stream, *to)?.2.words()),
+            Change::Seek { stream, to } => Ok(self.seek(stream, to)?.2.words),
             Change::Forget { stream } => view::plan_forget(view::stream_id(stream)?, &self.settlement, false),
             Change::Pause { .. } | Change::Resume { .. } => Err(not_running()),
             Change::Discard { lane } => {
@@ -227,16 +237,18 @@ impl Operator for Stopped {
     fn change(&self, change: &Change, user: &User) -> Result<String, Refusal> {
         match change {
             Change::Seek { stream, to } => {
-                let (id, row, outcome) = self.seek(stream, *to)?;
-                if let Some(bytes) = outcome.skipped() {
-                    let place = Place::Path(row.path.as_ref().into());
-                    let at = At { place: &place, stream: Some(id), from: Some(outcome.done), words: "" };
-                    self.settlement.missed(&row.source, Missed::Operator, Amount { bytes, ..Amount::default() }, &at);
+                let (id, row, outcome) = self.seek(stream, to)?;
+                let Seek { words, from, to, done, skipped } = outcome;
+                if skipped != Amount::default() {
+                    let place = Place::of(&row).map_or_else(|| gaps::Place::Path(row.path.as_ref().into()), |_| view::journal_place(&row));
+                    let at = At { place: &place, stream: Some(id), from: done, words: "" };
+                    self.settlement.missed(&row.source, Missed::Operator, skipped, &at);
                 }
+                let path = Path::new(OsStr::from_bytes(&row.path)).display().to_string();
                 self.keep(Some((id, row)))?;
-                let skipped = outcome.skipped().unwrap_or(0);
-                tracing::warn!(%user, %stream, path = %outcome.path, from = outcome.from, to = outcome.to, skipped, "an operator moved a position");
-                Ok(outcome.words())
+                let skipped = skipped.bytes + skipped.events;
+                tracing::warn!(%user, %stream, path, from, to, skipped, "an operator moved a position");
+                Ok(words)
             }
             Change::Forget { stream } => {
                 self.plan(change)?;

@@ -9,15 +9,18 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::Settings;
+use super::{Settings, journal};
 use crate::batch::StreamId;
 use crate::control::Refusal;
 use crate::control::protocol::{Change, Spilled};
-use crate::control::status::{Amount, Doing, Evidence, Feed, Gaps, Lane, LaneSpill, Source, Status, Stream, Unread};
+use crate::control::status::{Amount, Doing, Evidence, Feed, Gaps, Journal, Lane, LaneSpill, Source, Status, Stream, Unread};
+use crate::gaps;
 use crate::lane::{Condition, SpillView};
 use crate::ledger::{self, Count, Ledger, Missed};
 use crate::settlement::{Settlement, Shown};
 use crate::snapshot::rows::{FeedRow, FileState, StreamRow};
+use crate::source::journald::format;
+use crate::source::journald::position::Place;
 use crate::spill::LaneRow;
 
 /// The part of a status that the settlement knows.
@@ -135,7 +138,26 @@ pub fn streams(settings: &Settings, settlement: &Settlement) -> Vec<Stream> {
     streams
 }
 
+/// The streams that were read of the file at a path; of a file of a journal, that journal's.
+#[must_use]
+pub fn streams_at(settlement: &Settlement, path: &OsStr) -> Vec<(StreamId, StreamRow)> {
+    let mut streams = settlement.streams_at(path.as_bytes());
+    let path = Path::new(path);
+    if let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(OsStr::to_str).and_then(format::name)) {
+        let of_journal = settlement.streams_at(dir.join(name.base).as_os_str().as_bytes()).into_iter();
+        streams.extend(of_journal.filter(|(_, row)| Place::of(row).is_some()));
+    }
+    streams
+}
+
+/// How a gap names a journal.
+#[must_use]
+pub fn journal_place(row: &StreamRow) -> gaps::Place {
+    gaps::Place::Named(format!("journal {}", String::from_utf8_lossy(&row.path)).into())
+}
+
 fn stream(id: StreamId, row: &StreamRow) -> Stream {
+    let place = Place::of(row);
     let state = match row.state {
         FileState::Live => "live",
         FileState::Rotated => "rotated",
@@ -143,7 +165,6 @@ fn stream(id: StreamId, row: &StreamRow) -> Stream {
         FileState::Copy => "copy",
     };
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let born = row.evidence.btime_ns.and_then(|ns| Timestamp::from_nanosecond(ns.into()).ok());
     Stream {
         id: id.to_string(),
         source: row.source.to_string(),
@@ -156,18 +177,25 @@ fn stream(id: StreamId, row: &StreamRow) -> Stream {
         lane: None,
         feeds: row.feeds.iter().map(|feed| (feed.topic.to_string(), self::feed(row, feed))).collect(),
         seen: Timestamp::from_second(row.seen_s).map_or_else(|_| String::new(), |time| time.to_string()),
-        evidence: Evidence {
-            dev: row.evidence.dev,
-            ino: row.evidence.ino,
-            born: born.map(|time| time.to_string()),
-            head_len: row.evidence.head_len,
-            head_hash: format!("{:016x}", row.evidence.head_hash),
-            begun_at: row.begun_at,
-            hash: format!("{:08x}", row.position.hash),
-            line_start: row.position.line_start,
-            part: row.position.part,
-            tail: text(row.position.tail.as_bytes()),
-        },
+        journal: place.as_ref().map(journal::shown),
+        evidence: if place.is_some() { Evidence::default() } else { evidence(row) },
+    }
+}
+
+fn evidence(row: &StreamRow) -> Evidence {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let born = row.evidence.btime_ns.and_then(|ns| Timestamp::from_nanosecond(ns.into()).ok());
+    Evidence {
+        dev: row.evidence.dev,
+        ino: row.evidence.ino,
+        born: born.map(|time| time.to_string()),
+        head_len: row.evidence.head_len,
+        head_hash: format!("{:016x}", row.evidence.head_hash),
+        begun_at: row.begun_at,
+        hash: format!("{:08x}", row.position.hash),
+        line_start: row.position.line_start,
+        part: row.position.part,
+        tail: text(row.position.tail.as_bytes()),
     }
 }
 
@@ -194,13 +222,14 @@ pub fn describe(id: StreamId, row: &StreamRow, lane: &dyn Fn(&str) -> Option<Con
         FileState::Copy => "a copy of one that was read",
     };
     let state = if row.first_path.is_empty() { "what its senders sent" } else { state };
-    let mut text = format!(
-        "  stream {id} of source {}: {state}, delivered up to byte {} of {} (lag {} bytes)\n",
-        row.source,
-        row.position.offset,
-        row.size,
-        self::lag(row)
-    );
+    let stands = match Place::of(row).map(|place| journal::shown(&place)) {
+        None => format!("byte {} of {} (lag {} bytes)", row.position.offset, row.size, self::lag(row)),
+        Some(Journal { number, cursor, .. }) if cursor.is_empty() => format!("entry {number}: none was read yet"),
+        Some(Journal { number, cursor, received, .. }) => {
+            format!("entry {number} of {received} (lag about {} bytes), cursor {cursor}", self::lag(row))
+        }
+    };
+    let mut text = format!("  stream {id} of source {}: {state}, delivered up to {stands}\n", row.source);
     for FeedRow { topic, partitions, .. } in &row.feeds {
         let doing = match lane(topic) {
             None => "no daemon runs".to_owned(),
@@ -281,7 +310,9 @@ pub fn plan_forget(id: StreamId, settlement: &Settlement, running: bool) -> Resu
             format!("the running daemon reads {path}: take it out of the source first, or stop the daemon (systemctl stop logferry)");
         return Err(Refusal(what));
     }
-    Ok(if row.first_path.is_empty() {
+    Ok(if Place::of(&row).is_some() && is_there(&row) {
+        format!("The journal {path} would be read again from its oldest entry at the next start: what it holds is sent again.")
+    } else if row.first_path.is_empty() {
         format!("What {path} still holds would be sent again at the next start, from its first byte.")
     } else if is_there(&row) {
         format!("{path} would be read again from its first byte at the next start: what it holds is sent again.")

@@ -169,6 +169,12 @@ impl Entry {
         }
     }
 
+    /// What was settled beyond the position will be sent again: offsets from here on count otherwise.
+    pub(super) fn unmark(&mut self) {
+        let at = self.row.position.offset;
+        self.feeds.iter_mut().for_each(|feed| feed.row.mark = feed.row.mark.min(at));
+    }
+
     /// A spill's record behind the last snapshot holds events up to `to`, before which this lane had been given `before`: they are settled.
     /// Returns what lies between this and what was known to be settled.
     pub(super) fn roll(&mut self, topic: &Arc<str>, to: u64, before: Count, count: Count) -> Count {

@@ -7,19 +7,26 @@
 //! | one file, entry by entry, with `pread` | [`reader`] |
 //! | one journal over its files: rotation, deletion | [`streams`] |
 //! | where journals are; what of a directory is known | [`discover`], `journald/scan.rs` |
+//! | whether a file is read, for people | [`explain`] |
 //! | all journals of a directory, in the order of their numbers | `journald/follow.rs` |
-//! | which numbers are missing | [`gaps`] |
+//! | which numbers are missing; how that and other losses are told | [`gaps`], `journald/told.rs` |
+//! | what the state has of streams; what was read before a flush to disk | `journald/known.rs`, `journald/handover.rs` |
 //! | where a stream is to be resumed | [`position`] |
+//! | what a fuzz target calls | [`fuzz`] |
 //! | which entries are shipped, as journalctl would show them | [`filter`] |
 //! | an entry as a message; fields that recur | [`render`], [`cache`] |
 
 pub mod cache;
 pub mod discover;
+pub mod explain;
 pub mod filter;
 mod follow;
 pub mod format;
+pub mod fuzz;
 pub mod gaps;
+mod handover;
 mod host;
+mod known;
 pub mod position;
 pub mod reader;
 pub mod render;
@@ -27,6 +34,7 @@ mod scan;
 pub mod streams;
 #[cfg(test)]
 mod tests;
+mod told;
 pub mod unpack;
 
 use std::collections::HashMap;
@@ -34,7 +42,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::batch::{Event, StreamId};
+use crate::batch::StreamId;
 use crate::bell::Bell;
 use crate::budget::Budget;
 use crate::encode::{self, charge_for};
@@ -47,7 +55,7 @@ use crate::source::file::watch::Watcher;
 use discover::Where;
 use filter::{Filter, Wanted};
 use follow::Journals;
-use position::Place;
+use handover::Handover;
 use reader::Windows;
 use render::{Fields, Renderer};
 
@@ -120,19 +128,6 @@ pub enum Next {
     Rest(Instant),
 }
 
-/// A batch that is being made.
-#[derive(Debug, Default)]
-struct Making {
-    bytes: Vec<u8>,
-    events: Vec<Event>,
-    /// Where its first event begins in the stream.
-    base: u64,
-    /// Whole events.
-    count: u64,
-    /// Entries were passed over, or taken in.
-    moved: bool,
-}
-
 /// The source.
 #[expect(clippy::struct_excessive_bools, reason = "each is an answer of its own; together they are no state machine")]
 pub struct Journald {
@@ -144,8 +139,6 @@ pub struct Journald {
     windows: Windows,
     /// In the order in which they are read: what does not outlive a reboot first.
     journals: Vec<Journals>,
-    /// Batches that are being made, by stream.
-    making: HashMap<StreamId, Making>,
     /// What was read of journals that journald has copied elsewhere since.
     handovers: Vec<Handover>,
     next_key: u64,
@@ -166,18 +159,6 @@ pub struct Journald {
     units_checked: bool,
     /// Ends of the messages of one entry.
     ends: Vec<usize>,
-}
-
-/// What was read of a journal that does not outlive a reboot: journald copies it to the one that does (`journalctl --flush`), with other numbers.
-#[derive(Clone, Debug)]
-struct Handover {
-    /// The name of its directory.
-    directory: std::ffi::OsString,
-    stream: StreamId,
-    /// Since the boot, the time of the first entry that was read.
-    first: u64,
-    /// The last entry that was read.
-    last: Place,
 }
 
 impl std::fmt::Debug for Journald {
@@ -205,7 +186,6 @@ impl Journald {
             renderer,
             windows: Windows::default(),
             journals: Vec::new(),
-            making: HashMap::new(),
             handovers: Vec::new(),
             next_key: 1,
             told: HashMap::new(),

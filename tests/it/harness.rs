@@ -8,6 +8,8 @@ pub mod agent;
 pub mod books;
 #[path = "harness/broker.rs"]
 pub mod broker;
+#[path = "harness/container.rs"]
+pub mod container;
 #[path = "harness/disk.rs"]
 pub mod disk;
 #[path = "harness/journald.rs"]

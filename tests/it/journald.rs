@@ -20,30 +20,30 @@ const SOON: Duration = Duration::from_secs(20);
 const LATE: Duration = Duration::from_secs(120);
 
 /// A plan with a source `journal` beside one of files that finds none.
-fn plan(bootstrap: &str, topic: &str, more: &str) -> Plan {
+pub(crate) fn plan(bootstrap: &str, topic: &str, more: &str) -> Plan {
     let source = format!("[[source]]\nname = \"journal\"\ntype = \"journald\"\n{more}");
     Plan::new(bootstrap, topic).format(Format::Json).include("/nonexistent/*.log").extra(&source)
 }
 
-fn of_directory(journald: &Journald) -> String {
+pub(crate) fn of_directory(journald: &Journald) -> String {
     format!("start_at = \"beginning\"\ndirectory = {:?}\n", journald.lasting().display().to_string())
 }
 
 /// What is in the topic.
 #[derive(Default)]
-struct Arrived {
+pub(crate) struct Arrived {
     /// By the id of the counter, the numbers of the journal that came, and how often.
-    entries: BTreeMap<String, BTreeMap<u64, u64>>,
+    pub(crate) entries: BTreeMap<String, BTreeMap<u64, u64>>,
     /// The numbers that the test sent, in the order in which they came first.
-    numbers: Vec<u64>,
+    pub(crate) numbers: Vec<u64>,
     /// By reason, what gaps tell.
-    gaps: BTreeMap<String, u64>,
+    pub(crate) gaps: BTreeMap<String, u64>,
     /// How much of that is an upper limit.
-    at_most: u64,
-    told: Vec<String>,
+    pub(crate) at_most: u64,
+    pub(crate) told: Vec<String>,
 }
 
-fn arrived(broker: &Broker, topic: &str) -> Arrived {
+pub(crate) fn arrived(broker: &Broker, topic: &str) -> Arrived {
     let mut arrived = Arrived::default();
     let mut seen = BTreeSet::new();
     for record in records(&broker.bootstrap(), topic, Isolation::ReadUncommitted) {
@@ -69,7 +69,7 @@ fn arrived(broker: &Broker, topic: &str) -> Arrived {
 
 impl Arrived {
     /// Numbers of the journal between the first and the last that did not come.
-    fn missing(&self) -> u64 {
+    pub(crate) fn missing(&self) -> u64 {
         let of = |numbers: &BTreeMap<u64, u64>| {
             numbers.last_key_value().unwrap().0 - numbers.first_key_value().unwrap().0 + 1 - numbers.len() as u64
         };
@@ -90,18 +90,18 @@ impl Arrived {
         text
     }
 
-    fn doubled(&self) -> u64 {
+    pub(crate) fn doubled(&self) -> u64 {
         self.entries.values().flat_map(BTreeMap::values).map(|times| times - 1).sum()
     }
 
-    fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.entries.values().map(|numbers| numbers.len() as u64).sum()
     }
 }
 
 /// Waits until this number, the last that was sent, has arrived, and all that was read before it is settled.
 #[track_caller]
-fn settled(agent: &Agent, broker: &Broker, topic: &str, last: u64) -> Arrived {
+pub(crate) fn settled(agent: &Agent, broker: &Broker, topic: &str, last: u64) -> Arrived {
     let mut found = Arrived::default();
     wait_until("the last entry to arrive", LATE, || {
         thread::sleep(Duration::from_millis(300));

@@ -9,6 +9,8 @@
 //! | `gaps.rs` | what could not be shipped is told, also after a kill |
 //! | `bad_input.rs` | what people get wrong: configuration, globs, permissions, topics, addresses; `check` and `explain` |
 //! | `journald.rs` | a journald of its own: speed, rotations, deletions, kills of both sides, the flush to disk |
+//! | `journald_tools.rs` | the journal and its users: the operator's tools, missing rights, no journal at all |
+//! | `journald_boot.rs` | a system that is rebooted, in a container; by `make test-boot` |
 //! | `limits.rs` | empty lines, 50 MB lines, 10,000 files, bytes that are no text, messages larger than the topic takes |
 //! | `tools.rs` | the operator's tools, on a running daemon and on a stopped one |
 //! | `tls.rs` | a broker with TLS and passwords |
@@ -36,6 +38,8 @@ mod gaps;
 mod harness;
 mod harness_works;
 mod journald;
+mod journald_boot;
+mod journald_tools;
 mod limits;
 mod rotation;
 mod spill;

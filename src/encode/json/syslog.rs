@@ -44,11 +44,13 @@ impl Seconds {
         }
         out.extend_from_slice(&self.text);
         if time.digits > 0 {
-            let mut nanos = time.ns.rem_euclid(1_000_000_000);
-            let mut fraction = [b'0'; 9];
-            for digit in fraction.iter_mut().rev() {
-                *digit += u8::try_from(nanos % 10).unwrap_or(0);
-                nanos /= 10;
+            // Ten digits, the last one 0: two at a time, since each division waits for the one before.
+            let mut rest = time.ns.rem_euclid(1_000_000_000).cast_unsigned() * 10;
+            let mut fraction = [b'0'; 10];
+            for pair in fraction.as_chunks_mut::<2>().0.iter_mut().rev() {
+                let low = u8::try_from(rest % 100).unwrap_or(0);
+                *pair = [b'0' + low / 10, b'0' + low % 10];
+                rest /= 100;
             }
             out.push(b'.');
             out.extend_from_slice(fraction.get(..usize::from(time.digits)).unwrap_or(&fraction));

@@ -5,17 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use super::Journald;
 use super::format::{Entry, Id};
-use super::gaps::{Missing, Series};
-use super::position::Place as Spot;
+use super::gaps::Series;
 use super::reader::ReadError;
-use super::streams::{Head, JournalStream, Why};
-use super::{Handover, Journald, Making};
-use crate::batch::{Batch, Event, StreamId};
+use super::streams::{Head, JournalStream, Making, Why};
+use crate::batch::{Batch, Event};
 use crate::encode::{MAX_EVENTS, charge_for};
-use crate::gaps::Place;
-use crate::ledger::{Amount, Count, Missed};
-use crate::settlement::{At, Passed};
+use crate::ledger::Count;
 
 /// The journals of one directory.
 #[derive(Debug)]
@@ -40,7 +37,7 @@ pub(super) struct Counter {
     /// Numbers up to this may have been in files that were there before this start and are not any more: what is missing may be less.
     pub(super) unsure_to: u64,
     /// A gap before this number stood when all was looked at anew.
-    checked: Option<u64>,
+    pub(super) checked: Option<u64>,
 }
 
 impl Counter {
@@ -50,7 +47,7 @@ impl Counter {
 }
 
 /// What came of a step.
-enum Step {
+pub(super) enum Step {
     /// Something was read.
     On,
     /// There is nothing more in this counter.
@@ -192,7 +189,7 @@ impl Journald {
             let file_id = stream.current().map_or(stream.at.file_id, |file| file.header().file_id);
             stream.at = stream.at.behind(entry, file_id, stream.at.offset);
             if copied.is_some() {
-                self.making.entry(stream.stream.id).or_default().moved = true;
+                stream.making.moved = true;
             }
         }
         stream.advance();
@@ -218,13 +215,16 @@ impl Journald {
     /// Renders an entry into the batch that is being made of its stream; then that is the end of it.
     fn take_in(&mut self, (at, member): (usize, usize), entry: &Entry, offset: u64, room: &mut usize) -> Result<Step, ReadError> {
         let Some(stream) = self.journals.get_mut(at).and_then(|journals| journals.streams.get_mut(member)) else { return Ok(Step::End) };
-        stream.resume(self.renderer.filter().hash());
         let id = stream.stream.id;
-        let making = self.making.entry(id).or_default();
+        if !stream.resume(self.renderer.filter().hash()) {
+            self.common.settlement.unmark(id);
+        }
+        let (Some(file), making) = (stream.parts.front().and_then(|part| part.reader.as_ref()), &mut stream.making) else {
+            return Ok(Step::End);
+        };
         if making.bytes.capacity() == 0 {
             making.bytes = self.common.pool.block(super::BLOCK + (64 << 10));
         }
-        let Some(file) = stream.current() else { return Ok(Step::End) };
         let begin = making.bytes.len();
         let rendered = match self.renderer.entry((file, &mut self.windows), (entry, offset), id, &mut making.bytes, &mut self.ends) {
             Ok(rendered) => rendered,
@@ -236,15 +236,16 @@ impl Journald {
         if rendered.damaged > 0
             && let Err(error) = stream.is_still_there(&mut self.windows)
         {
-            making.bytes.truncate(begin);
+            stream.making.bytes.truncate(begin);
             return Err(error);
         }
-        let Some(file) = stream.current() else { return Ok(Step::End) };
         if rendered.suppressed && rendered.wanted && !stream.at.told {
+            stream.making.bytes.truncate(begin);
+            let Some(file) = stream.current() else { return Ok(Step::End) };
             let told = self.renderer.suppressed(file, &mut self.windows);
-            making.bytes.truncate(begin);
             return Ok(self.suppressed((at, member), entry, &told));
         }
+        let making = &mut stream.making;
         making.moved = true;
         let stream_at = stream.at.offset;
         stream.at.offset += rendered.bytes;
@@ -261,6 +262,9 @@ impl Journald {
             let from = stream_at - making.base;
             push_events(making, (from, from + rendered.bytes), (begin, &self.ends), stream.skip_to);
             making.count += 1;
+            if stream.at.offset <= stream.again_to {
+                making.again += Count { events: 1, bytes: rendered.bytes };
+            }
         }
         let size = making.bytes.len() - begin;
         let wide = stream.at.offset - making.base.min(stream.at.offset) > 1 << 30 && !making.events.is_empty();
@@ -271,155 +275,15 @@ impl Journald {
         Ok(Step::End)
     }
 
-    /// Fields of an entry could not be read, or were cut.
-    fn flawed(&self, (at, member): (usize, usize), entry: &Entry, damaged: u32, cut: u64) {
-        let Some(stream) = self.journals.get(at).and_then(|journals| journals.streams.get(member)) else { return };
-        let source = &self.settings.name;
-        let place = self.place(at, member);
-        let place = At { place: &place, stream: Some(stream.stream.id), from: None, words: "" };
-        if damaged > 0 {
-            tracing::error!(%source, journal = %stream.base, seqnum = entry.seqnum, fields = damaged, "fields of an entry are damaged; it is shipped without them");
-            let amount = Amount { unknown: 1, ..Amount::default() };
-            self.common.settlement.missed(
-                source,
-                Missed::Unreadable,
-                amount,
-                &At { words: "fields of entries that were shipped without them", ..place },
-            );
-        }
-        if cut > 0 {
-            tracing::warn!(%source, journal = %stream.base, seqnum = entry.seqnum, bytes = cut, "an entry is longer than kafka.max_event: fields of it are cut");
-            self.common.settlement.missed(source, Missed::Cut, Amount { bytes: cut, ..Amount::default() }, &place);
-        }
-    }
-
-    /// journald tells of messages that it suppressed: that is booked when nothing is on its way, and the entry itself shipped after it.
-    fn suppressed(&mut self, (at, member): (usize, usize), entry: &Entry, (count, unit): &(u64, String)) -> Step {
-        self.hand_on_all(Instant::now(), clock_ns());
-        let Some(stream) = self.journals.get(at).and_then(|journals| journals.streams.get(member)) else { return Step::End };
-        let id = stream.stream.id;
-        if !self.common.settlement.is_idle(id) {
-            return Step::Held;
-        }
-        let unit = if unit.is_empty() { "a service" } else { unit };
-        tracing::warn!(source = %self.settings.name, %unit, events = count, "journald's rate limit suppressed messages: they are not in the journal");
-        let spot = Spot { told: true, through: stream.at.through.max(entry.seqnum.saturating_sub(1)), ..stream.at };
-        let words = format!("by {unit} (see RateLimitBurst= in journald.conf)");
-        let place = self.place(at, member);
-        let amount = Amount { events: *count, bytes: 0, unknown: u64::from(*count == 0) };
-        let passed = [Passed { stream: id, to: spot.pack(), size: spot.offset }];
-        let here = At { place: &place, stream: Some(id), from: None, words: &words };
-        self.common.settlement.missed_behind(&self.settings.name, Missed::Suppressed, (amount, false), &here, &passed);
-        if let Some(stream) = self.journals.get_mut(at).and_then(|journals| journals.streams.get_mut(member)) {
-            stream.at = spot;
-        }
-        Step::On
-    }
-
-    /// A file that had numbers up to `to` can't be read to its end.
-    fn lost(&mut self, (at, counter, member): (usize, usize, usize), to: u64, why: Why) -> Step {
-        let Some(journals) = self.journals.get_mut(at) else { return Step::End };
-        let (Some(known), Some(stream)) = (journals.counters.get(counter), journals.streams.get_mut(member)) else { return Step::End };
-        let is_foreign = stream.seqnum_id != known.id;
-        if let Some(missing) = known.series.missing_to(to).filter(|_| !is_foreign) {
-            return self.missing((at, counter), missing, why);
-        }
-        stream.advance();
-        Step::On
-    }
-
-    /// Numbers that no file seems to have. That is certain when all has been looked at anew, and told when nothing is on its way any more: then the
-    /// positions that hide the loss go into the same transaction as the gap.
-    fn missing(&mut self, (at, counter): (usize, usize), missing: Missing, why: Why) -> Step {
-        let Some(known) = self.journals.get_mut(at).and_then(|journals| journals.counters.get_mut(counter)) else { return Step::End };
-        if known.checked != Some(missing.to) {
-            known.checked = Some(missing.to);
-            self.scan();
-            self.look();
-            return Step::On;
-        }
-        self.hand_on_all(Instant::now(), clock_ns());
-        let Some(journals) = self.journals.get_mut(at) else { return Step::End };
-        let Some(known) = journals.counters.get_mut(counter) else { return Step::End };
-        let members = known.members.clone();
-        let idle = |member: &usize| journals.streams.get(*member).is_none_or(|stream| self.common.settlement.is_idle(stream.stream.id));
-        if !members.iter().all(idle) {
-            return Step::Held;
-        }
-        let at_most = self.renderer.filter().is_choosy() || journals.unreadable > 0 || missing.from <= known.unsure_to;
-        known.series.account(missing.to);
-        known.checked = None;
-        let mut passed = Vec::new();
-        for member in &members {
-            let Some(stream) = journals.streams.get_mut(*member) else { continue };
-            stream.take_damaged();
-            // What follows was not next to what is settled: offsets count no more by which events were known to be settled beyond it.
-            stream.skip_to = 0;
-            if stream.seqnum_id == known.id && stream.at.through < missing.to {
-                stream.at = Spot { through: missing.to, told: false, ..stream.at };
-                passed.push(Passed { stream: stream.stream.id, to: stream.at.pack(), size: stream.at.offset });
-            }
-        }
-        let stream = members.first().and_then(|member| journals.streams.get(*member)).map(|stream| stream.stream.id);
-        let words = format!("numbers {} to {}", missing.from, missing.to);
-        let place = Place::Named(format!("journal {}", journals.directory.path.display()).into());
-        let (source, events) = (&self.settings.name, missing.count());
-        let reason = if why == Why::Damaged { Missed::Unreadable } else { Missed::Vacuumed };
-        let most = if at_most { "at most " } else { "" };
-        tracing::error!(%source, journal = %journals.directory.path.display(), from = missing.from, to = missing.to, "{most}{events} entries of the journal {}",
-            if why == Why::Damaged { "are damaged and can't be read" } else { "were deleted before they were read" });
-        let here = At { place: &place, stream, from: None, words: &words };
-        self.common.settlement.missed_behind(source, reason, (Amount { events, ..Amount::default() }, at_most), &here, &passed);
-        Step::On
-    }
-
-    /// The stream of a journal that does not outlive a reboot, if this entry was copied from it after it had been read there.
-    fn copied_from(&self, at: usize, entry: &Entry) -> Option<StreamId> {
-        if self.handovers.is_empty() {
-            return None;
-        }
-        let name = self.journals.get(at)?.directory.path.file_name()?;
-        let is_copy = |handover: &&Handover| {
-            let last = &handover.last;
-            #[expect(clippy::cast_possible_truncation, reason = "half of a hash is enough to tell an entry by")]
-            let xor_hash = entry.xor_hash as u32;
-            handover.directory == name
-                && last.boot_id == entry.boot_id
-                && handover.first <= entry.monotonic
-                && (entry.monotonic < last.monotonic
-                    || (entry.monotonic == last.monotonic && xor_hash == last.xor_hash && entry.realtime == last.realtime))
-        };
-        self.handovers.iter().find(is_copy).map(|handover| handover.stream)
-    }
-
-    fn note_handover(&mut self, at: usize, stream: StreamId, entry: &Entry, last: Spot) {
-        if let Some(known) = self.handovers.iter_mut().find(|known| known.stream == stream && known.last.boot_id == entry.boot_id) {
-            known.last = last;
-            return;
-        }
-        let Some(directory) = self.journals.get(at).and_then(|journals| journals.directory.path.file_name()) else { return };
-        // One for each boot that such a journal has entries of: one, as a rule.
-        if self.handovers.len() < 64 {
-            self.handovers.push(Handover { directory: directory.to_owned(), stream, first: entry.monotonic, last });
-        }
-        // By the row the time of the first entry is known after a restart.
-        self.common.settlement.update(stream, |row| row.begun_at = entry.monotonic);
-    }
-
-    fn place(&self, at: usize, member: usize) -> Place {
-        let journals = self.journals.get(at);
-        let dir = journals.map(|journals| journals.directory.path.display().to_string()).unwrap_or_default();
-        let base = journals.and_then(|journals| journals.streams.get(member)).map(|stream| stream.base.as_str()).unwrap_or_default();
-        Place::Named(format!("journal {dir}/{base}").into())
-    }
-
     /// Hands on all batches that are being made.
     pub(super) fn hand_on_all(&mut self, now: Instant, observed_ns: i64) {
         for journals in &mut self.journals {
             for stream in &mut journals.streams {
                 let id = stream.stream.id;
-                let Some(making) = self.making.get_mut(&id).filter(|making| making.moved) else { continue };
-                let making = std::mem::take(making);
+                if !stream.making.moved {
+                    continue;
+                }
+                let making = std::mem::take(&mut stream.making);
                 let left = stream.left();
                 let average = stream.seen.0.checked_div(stream.seen.1).unwrap_or(512);
                 let size = stream.at.offset.saturating_add(left.saturating_mul(average));
@@ -431,6 +295,9 @@ impl Journald {
                 }
                 let count = Count { events: making.count, bytes: to.offset - making.base };
                 let parts = [(Arc::clone(&stream.stream.topic), count)];
+                if making.again.events > 0 {
+                    self.common.settlement.resent(&self.settings.name, making.again);
+                }
                 let (ticket, before) = self.common.settlement.admit(id, (making.base, to, size), &parts);
                 let bytes = if making.bytes.len() < making.bytes.capacity() / 2 {
                     let exact = making.bytes.as_slice().to_vec();
@@ -456,25 +323,6 @@ impl Journald {
                     charge,
                 });
             }
-        }
-    }
-
-    /// A file or directory that can't be read; said once.
-    pub(super) fn unreadable(&mut self, path: &std::path::Path, error: &ReadError) {
-        let mut words = error.to_string();
-        if let ReadError::Io(error) = error
-            && error.kind() == std::io::ErrorKind::PermissionDenied
-        {
-            words = format!(
-                "{error}: let the user that logferry runs as join the group systemd-journal (or adm), as with usermod -aG systemd-journal USER, and start it again"
-            );
-        }
-        if self.told.get(path) != Some(&words) {
-            tracing::error!(source = %self.settings.name, path = %path.display(), "this journal can't be read; trying again: {words}");
-            if self.told.len() >= 1024 {
-                self.told.clear();
-            }
-            self.told.insert(path.to_owned(), words);
         }
     }
 }

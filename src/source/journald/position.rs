@@ -8,8 +8,11 @@
 //! ```
 //! A number beyond that of the last entry read says that what lies between was counted as missing, in the same transaction.
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::format::{Entry, Id, array, u64_at};
 use crate::batch::{Position, Tail};
+use crate::snapshot::rows::{Evidence, StreamRow};
 
 /// A position in terms of the journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +72,19 @@ impl Place {
         }
     }
 
+    /// What a row of a stream of this counter has in place of a file's fingerprint: that there is one says that the state has the stream, and this
+    /// one that it is a journal's.
+    #[must_use]
+    pub fn evidence(seqnum_id: &Id) -> Evidence {
+        Evidence { head_len: 16, head_hash: xxh3_64(seqnum_id), ..Evidence::default() }
+    }
+
+    /// Where the stream of this row stands, if it is one of a journal.
+    #[must_use]
+    pub fn of(row: &StreamRow) -> Option<Place> {
+        Place::unpack(&row.position).filter(|place| Place::evidence(&place.seqnum_id) == row.evidence)
+    }
+
     /// From a row's bytes; `None` if a source of another type wrote them.
     #[must_use]
     pub fn unpack(position: &Position) -> Option<Place> {
@@ -105,6 +121,21 @@ mod tests {
             let ([seqnum_id, file_id, boot_id], [offset, through, monotonic, realtime]) = (ids, numbers);
             let place = Place { offset, through, seqnum_id, file_id, boot_id, monotonic, realtime, xor_hash: halves[0], filter: halves[1] & !1, told };
             prop_assert_eq!(Place::unpack(&place.pack()), Some(place));
+            let row = StreamRow {
+                source: "journal".into(),
+                key: Box::default(),
+                first_path: Box::default(),
+                path: Box::default(),
+                state: crate::snapshot::rows::FileState::Live,
+                evidence: Place::evidence(&seqnum_id),
+                size: 0,
+                seen_s: 0,
+                begun_at: 0,
+                position: place.pack(),
+                feeds: Vec::new(),
+            };
+            prop_assert_eq!(Place::of(&row), Some(place));
+            prop_assert_eq!(Place::of(&StreamRow { evidence: Evidence::default(), ..row }), None);
         }
     }
 }

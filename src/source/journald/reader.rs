@@ -1,52 +1,22 @@
 //! One journal file, entry by entry, through small windows read with `pread`: no mapping, which journald's truncating would turn into a signal.
 //! Whatever the bytes are, it ends, and memory is bounded. Apart from `follow.rs`, which knows many files and what comes after what.
 
-use std::fs::File;
+mod search;
+mod seek;
+mod values;
+mod windows;
+
 use std::io;
-use std::os::unix::fs::FileExt as _;
 
 use super::format::{self, ARRAY, Damage, ENTRY, Entry, HEADER, Header, OBJECT, Object, Packing, Type, Unfit, u64_at};
 use super::unpack::MAX_FIELD;
+use windows::WINDOW;
+pub use windows::{Bytes, Windows};
 
-/// How much of a file is read at once, bytes.
-const WINDOW: usize = 64 << 10;
-/// Windows that are kept, of all files of a source.
-const WINDOWS: usize = 12;
+/// So many offsets of entries are read at once.
+const AHEAD: u64 = 128;
 /// An entry of a file that is being written, which is not there yet although it is counted, is taken for damaged when so many follow it.
 const CERTAIN: u64 = 64;
-
-/// Where the bytes of a journal file come from.
-pub trait Bytes: Send {
-    /// Reads at `offset`; fewer than asked for only at the end.
-    ///
-    /// # Errors
-    /// The system's.
-    fn read(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
-}
-
-impl Bytes for File {
-    fn read(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut done = 0;
-        while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            match self.read_at(rest, offset + done as u64) {
-                Ok(0) => break,
-                Ok(more) => done += more,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(done)
-    }
-}
-
-impl Bytes for Vec<u8> {
-    fn read(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let rest = usize::try_from(offset).ok().and_then(|at| self.get(at..)).unwrap_or_default();
-        let len = rest.len().min(buffer.len());
-        buffer.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-        Ok(len)
-    }
-}
 
 /// Why something can't be read.
 #[derive(Debug, thiserror::Error)]
@@ -60,83 +30,6 @@ pub enum ReadError {
     /// It is no journal, or not one for this release, or not any more.
     #[error(transparent)]
     Unfit(#[from] Unfit),
-}
-
-#[derive(Debug, Default)]
-struct Window {
-    file: u64,
-    at: u64,
-    used: u64,
-    bytes: Vec<u8>,
-}
-
-/// What was read lately of any file.
-#[derive(Debug, Default)]
-pub struct Windows {
-    kept: Vec<Window>,
-    /// The last one that was asked for.
-    last: usize,
-    clock: u64,
-    /// For what lies across windows.
-    wide: Vec<u8>,
-}
-
-impl Windows {
-    /// Forgets what was read of a file: it may have been written to since.
-    pub fn forget(&mut self, file: u64) {
-        self.kept.iter_mut().filter(|window| window.file == file).for_each(|window| (window.file, window.used) = (0, 0));
-    }
-
-    /// Frees all: for pauses.
-    pub fn clear(&mut self) {
-        *self = Windows::default();
-    }
-
-    fn get(&mut self, file: u64, bytes: &dyn Bytes, at: u64, len: usize) -> Result<&[u8], ReadError> {
-        let begin = at - at % WINDOW as u64;
-        #[expect(clippy::cast_possible_truncation, reason = "below WINDOW")]
-        let first = (at - begin) as usize;
-        let end = first.saturating_add(len);
-        if end > WINDOW {
-            if self.wide.capacity() > 1 << 20 {
-                self.wide = Vec::new();
-            }
-            self.wide.clear();
-            self.wide.resize(len, 0);
-            if bytes.read(&mut self.wide, at)? < len {
-                return Err(Damage::Outside.into());
-            }
-            return Ok(&self.wide);
-        }
-        let is_it = |window: &Window| window.file == file && window.at == begin;
-        if !self.kept.get(self.last).is_some_and(is_it) {
-            self.last = match self.kept.iter().position(is_it) {
-                Some(found) => found,
-                None => self.load(file, bytes, begin)?,
-            };
-            self.clock += 1;
-            if let Some(window) = self.kept.get_mut(self.last) {
-                window.used = self.clock;
-            }
-        }
-        let window = self.kept.get(self.last).map(|window| window.bytes.as_slice()).unwrap_or_default();
-        window.get(first..end).ok_or(ReadError::Damage(Damage::Outside))
-    }
-
-    /// Reads a window in place of the one that was not asked for for the longest time.
-    fn load(&mut self, file: u64, bytes: &dyn Bytes, at: u64) -> Result<usize, ReadError> {
-        if self.kept.len() < WINDOWS {
-            self.kept.push(Window::default());
-        }
-        let oldest = self.kept.iter().enumerate().min_by_key(|(_, window)| window.used).map_or(0, |(index, _)| index);
-        let Some(window) = self.kept.get_mut(oldest) else { return Ok(0) };
-        window.file = 0;
-        window.bytes.resize(WINDOW, 0);
-        let len = bytes.read(&mut window.bytes, at)?;
-        window.bytes.truncate(len);
-        (window.file, window.at) = (file, at);
-        Ok(oldest)
-    }
 }
 
 /// Where reading stands in a file.
@@ -174,6 +67,8 @@ pub struct JournalFile {
     /// journald writes to it no more.
     closed: bool,
     cursor: Cursor,
+    /// Offsets of the entries from `ahead.0` on in the cursor's array.
+    ahead: (u64, Vec<u64>),
     next: Option<Next>,
     /// Entries that could not be read.
     damaged: u64,
@@ -197,7 +92,18 @@ impl JournalFile {
     pub fn open(bytes: Box<dyn Bytes>, key: u64, closed: bool) -> Result<JournalFile, ReadError> {
         let header = read_header(bytes.as_ref())?;
         let closed = closed || header.archived;
-        Ok(JournalFile { bytes, key, header, closed, cursor: Cursor::default(), next: None, damaged: 0, end: 0, behind: 0 })
+        Ok(JournalFile {
+            bytes,
+            key,
+            header,
+            closed,
+            cursor: Cursor::default(),
+            ahead: (0, Vec::new()),
+            next: None,
+            damaged: 0,
+            end: 0,
+            behind: 0,
+        })
     }
 
     /// What its header said when it was last looked at.
@@ -239,6 +145,7 @@ impl JournalFile {
         let header = read_header(self.bytes.as_ref()).inspect_err(|_| {
             // What was read before is not there any more.
             self.next = None;
+            self.ahead.1.clear();
             windows.forget(self.key);
         })?;
         let grew = header.entries != self.header.entries;
@@ -249,6 +156,7 @@ impl JournalFile {
         }
         if grew || matches!(self.next, Some(Next::Wait)) {
             windows.forget(self.key);
+            self.ahead.1.clear();
         }
         if !matches!(self.next, Some(Next::Entry(..))) {
             self.next = None;
@@ -334,14 +242,38 @@ impl JournalFile {
             }
             let room = self.array(windows, next)?;
             self.cursor = Cursor { array: next, room, index: 0, passed: passed + index, scan: None };
+            self.ahead.1.clear();
         }
-        self.slot_at(windows, self.cursor.array, self.cursor.index).map(Some)
+        let (from, slots) = &self.ahead;
+        let known = self.cursor.index.checked_sub(*from).and_then(|at| slots.get(usize::try_from(at).ok()?));
+        if let Some(slot) = known {
+            return Ok(Some(*slot));
+        }
+        self.read_ahead(windows)
+    }
+
+    /// Reads the offsets of the entries from the next one on; the first of them.
+    fn read_ahead(&mut self, windows: &mut Windows) -> Result<Option<u64>, ReadError> {
+        let Cursor { array, room, index, passed, .. } = self.cursor;
+        let (width, at) = (self.header.slot(), array.saturating_add(ARRAY as u64 + index * self.header.slot() as u64));
+        let count = AHEAD.min(room - index).min(self.header.entries - passed - index);
+        let len = usize::try_from(count).unwrap_or(1) * width;
+        let bytes = match windows.get(self.key, self.bytes.as_ref(), at, len) {
+            Ok(bytes) => bytes,
+            // Some of them may be there.
+            Err(ReadError::Damage(_)) => windows.get(self.key, self.bytes.as_ref(), at, width)?,
+            Err(error) => return Err(error),
+        };
+        self.ahead.0 = index;
+        self.ahead.1.clear();
+        self.ahead.1.extend(bytes.chunks_exact(width).map(little_endian));
+        Ok(self.ahead.1.first().copied())
     }
 
     fn slot_at(&self, windows: &mut Windows, array: u64, index: u64) -> Result<u64, ReadError> {
         let width = self.header.slot();
         let bytes = self.get(windows, array + ARRAY as u64 + index * width as u64, width)?;
-        Ok(bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+        Ok(little_endian(bytes))
     }
 
     /// How many items the array at `at` has.
@@ -358,19 +290,19 @@ impl JournalFile {
     }
 
     fn object(&self, windows: &mut Windows, at: u64, kind: Type) -> Result<Object, ReadError> {
-        if at < HEADER as u64 || !at.is_multiple_of(8) || at > u64::MAX / 2 {
-            return Err(Damage::Outside.into());
-        }
+        check(at)?;
         let object = Object::parse(self.get(windows, at, OBJECT)?)?;
         if object.kind == kind { Ok(object) } else { Err(Damage::Type.into()) }
     }
 
     fn entry(&self, windows: &mut Windows, at: u64) -> Result<Entry, ReadError> {
-        let object = self.object(windows, at, Type::Entry)?;
-        if object.size < ENTRY as u64 {
-            return Err(Damage::Outside.into());
+        check(at)?;
+        let bytes = self.get(windows, at, ENTRY)?;
+        let object = Object::parse(bytes)?;
+        if object.kind != Type::Entry || object.size < ENTRY as u64 {
+            return Err(if object.kind == Type::Entry { Damage::Outside } else { Damage::Type }.into());
         }
-        Ok(Entry::parse(self.get(windows, at, ENTRY)?)?)
+        Ok(Entry::parse(bytes)?)
     }
 
     /// Puts the offsets of the fields of the entry at `at` into `items`.
@@ -401,147 +333,20 @@ impl JournalFile {
         Ok((object.packing, self.get(windows, at + begin as u64, len)?))
     }
 
-    /// The values that a field has in this file, as far as they are text and short; at most a few thousand.
-    #[must_use]
-    pub fn values_of(&self, windows: &mut Windows, field: &[u8]) -> Vec<String> {
-        self.walk_values(windows, field).unwrap_or_default()
-    }
-
-    /// Names of fields are in a table by their hashes; each leads to a chain of its values.
-    fn walk_values(&self, windows: &mut Windows, field: &[u8]) -> Result<Vec<String>, ReadError> {
-        let number = |bytes: &[u8], at| u64_at(bytes, at).ok_or(ReadError::Damage(Damage::Outside));
-        let mut values = Vec::new();
-        let (table, size) = {
-            let header = self.get(windows, 0, HEADER)?;
-            (number(header, 120)?, number(header, 128)?)
-        };
-        for bucket in 0..(size / 16).min(1 << 16) {
-            let mut name = number(self.get(windows, table.saturating_add(bucket * 16), 8)?, 0)?;
-            for _ in 0..64 {
-                if name == 0 {
-                    break;
-                }
-                let object = self.object(windows, name, Type::Other(2))?;
-                let len = usize::try_from(object.size).unwrap_or(usize::MAX).min(40 + field.len() + 1);
-                let bytes = self.get(windows, name, len)?;
-                let (next, head) = (number(bytes, 24)?, number(bytes, 32)?);
-                if bytes.get(40..) == Some(field) {
-                    self.walk_chain(windows, head, field.len() + 1, &mut values)?;
-                }
-                name = next;
-            }
-        }
-        Ok(values)
-    }
-
-    fn walk_chain(&self, windows: &mut Windows, mut at: u64, name: usize, values: &mut Vec<String>) -> Result<(), ReadError> {
-        while at != 0 && values.len() < 4096 {
-            let next = u64_at(self.get(windows, at, 40)?, 32).unwrap_or(0);
-            let (packing, bytes) = self.field(windows, at)?;
-            if packing == Packing::Plain && bytes.len() < 300 {
-                values.extend(bytes.get(name..).and_then(|value| String::from_utf8(value.to_vec()).ok()));
-            }
-            at = next;
-        }
-        Ok(())
-    }
-
     /// By which fields that were rendered are known to be its.
     #[must_use]
     pub fn key(&self) -> u64 {
         self.key
     }
+}
 
-    /// Goes to the first entry behind `seqnum`. Where something is damaged it may be one before that.
-    ///
-    /// # Errors
-    /// The system's, or the file has been deleted.
-    pub fn seek(&mut self, windows: &mut Windows, seqnum: u64) -> Result<(), ReadError> {
-        (self.cursor, self.next) = (Cursor::default(), None);
-        loop {
-            // Loads the first slot of the next array.
-            match self.slot(windows) {
-                Ok(Some(_)) => {}
-                Ok(None) | Err(ReadError::Damage(_)) => return Ok(()),
-                Err(error) => return Err(error),
-            }
-            let Cursor { array, room, passed, .. } = self.cursor;
-            let count = room.min(self.header.entries - passed);
-            let Some(last) = self.number(windows, array, count - 1)? else { return Ok(()) };
-            if last > seqnum {
-                let (mut low, mut high) = (0, count - 1);
-                while low < high {
-                    let middle = low + (high - low) / 2;
-                    match self.number(windows, array, middle)? {
-                        Some(number) if number <= seqnum => low = middle + 1,
-                        Some(_) => high = middle,
-                        None => return Ok(()),
-                    }
-                }
-                self.cursor.index = low;
-                return Ok(());
-            }
-            self.cursor.index = count;
-            if passed + count >= self.header.entries {
-                return Ok(());
-            }
-        }
-    }
+/// Whether an object may be there at all.
+fn check(at: u64) -> Result<(), Damage> {
+    if at < HEADER as u64 || !at.is_multiple_of(8) || at > u64::MAX / 2 { Err(Damage::Outside) } else { Ok(()) }
+}
 
-    /// The number of the entry in this slot; `None` if it can't be read.
-    fn number(&self, windows: &mut Windows, array: u64, index: u64) -> Result<Option<u64>, ReadError> {
-        let entry = self.slot_at(windows, array, index).and_then(|at| self.entry(windows, at));
-        match entry {
-            Ok(entry) => Ok(Some(entry.seqnum)),
-            Err(ReadError::Damage(_)) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn size(&self) -> Result<u64, ReadError> {
-        // The last byte that there is, by halves.
-        let (mut low, mut high) = (0_u64, 1_u64 << 42);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.bytes.read(&mut [0], middle)? == 0 { high = middle } else { low = middle + 1 }
-        }
-        Ok(low)
-    }
-
-    /// The last resort: the next entry among all objects from `at` on.
-    fn search(&mut self, windows: &mut Windows, mut at: u64) -> Result<Next, ReadError> {
-        while at < self.end {
-            let object = self.get(windows, at, OBJECT).and_then(|bytes| Ok(Object::parse(bytes)?));
-            match object {
-                Ok(Object { kind: Type::Entry, size, .. }) if size > ENTRY as u64 => {
-                    if let Ok(entry) = self.entry(windows, at)
-                        && self.is_plausible(windows, at, &entry)
-                    {
-                        self.cursor.scan = Some(at);
-                        return Ok(Next::Entry(entry, at));
-                    }
-                    at += 8;
-                }
-                // What claims to be longer than the rest is no object.
-                Ok(Object { kind, size, .. }) if !matches!(kind, Type::Other(0 | 8..)) && size <= self.end - at => {
-                    at += size.next_multiple_of(8);
-                }
-                Ok(_) | Err(ReadError::Damage(_)) => at += 8,
-                Err(error) => return Err(error),
-            }
-        }
-        self.cursor.scan = Some(at);
-        Ok(Next::End)
-    }
-
-    /// Whether this may be an entry: its numbers are those of the file, and it has fields.
-    fn is_plausible(&self, windows: &mut Windows, at: u64, entry: &Entry) -> bool {
-        let header = &self.header;
-        let mut items = Vec::new();
-        (header.head_seqnum..=header.tail_seqnum).contains(&entry.seqnum)
-            && self.items(windows, at, &mut items).is_ok()
-            && items.iter().all(|item| self.field(windows, *item).is_ok())
-    }
+fn little_endian(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 fn read_header(bytes: &dyn Bytes) -> Result<Header, ReadError> {

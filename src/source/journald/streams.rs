@@ -1,57 +1,19 @@
 //! One stream: the entries of one journal (`system`, `user-1000`, …) under one id of numbers, in the order of their numbers, over all its files, as
 //! they are rotated, renamed, cut off and deleted. Apart from `follow.rs`, which knows many streams.
 
+mod part;
+
 use std::collections::VecDeque;
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::format::{Entry, Header, Id, Unfit};
+use super::format::{Entry, Id, Unfit};
 use super::position::Place;
 use super::reader::{JournalFile, Next, ReadError, Windows};
-use crate::batch::Stream;
-
-/// A file of a stream.
-#[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is an answer of its own; together they are no state machine")]
-pub struct Part {
-    /// Where it was last seen.
-    pub path: PathBuf,
-    /// Device and inode.
-    pub inode: (u64, u64),
-    /// What its header said last.
-    pub header: Header,
-    /// journald writes to it no more.
-    pub closed: bool,
-    /// It is not in its directory any more.
-    pub gone: bool,
-    /// Open while it is read, and while it is written to.
-    pub reader: Option<JournalFile>,
-    /// It was looked at once more after it was closed.
-    last_look: bool,
-    /// It was said that it can't be read to its end.
-    said: bool,
-    /// By which what was read of it is known; no other file has it.
-    key: u64,
-}
-
-impl Part {
-    /// A file that was found, and its header. `key` is a number that no other file has.
-    #[must_use]
-    pub fn new(path: PathBuf, inode: (u64, u64), closed: bool, reader: JournalFile, key: u64) -> Part {
-        let header = *reader.header();
-        let closed = closed || header.archived;
-        // Others are opened when it is their turn.
-        let reader = (!closed).then_some(reader);
-        Part { path, inode, header, closed, gone: false, reader, last_look: false, said: false, key }
-    }
-
-    /// Where it stands among the others: by its first number; one without entries is the newest.
-    fn order(&self) -> (u64, u64, u64) {
-        let head = if self.header.head_seqnum == 0 { u64::MAX } else { self.header.head_seqnum };
-        (head, self.header.tail_seqnum, self.header.head_realtime)
-    }
-}
+use crate::batch::{Event, Stream};
+use crate::ledger::Count;
+pub use part::Part;
+use part::open;
 
 /// What is next in a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +33,23 @@ pub enum Why {
     Deleted,
     /// The file is damaged.
     Damaged,
+}
+
+/// A batch that is being made.
+#[derive(Debug, Default)]
+pub struct Making {
+    /// Its messages, one behind the other.
+    pub bytes: Vec<u8>,
+    /// Where each of them is.
+    pub events: Vec<Event>,
+    /// Where its first event begins in the stream.
+    pub base: u64,
+    /// Whole events …
+    pub count: u64,
+    /// … of which these were sent before.
+    pub again: Count,
+    /// Entries were passed over, or taken in.
+    pub moved: bool,
 }
 
 /// See the module.
@@ -97,6 +76,8 @@ pub struct JournalStream {
     pub read: u64,
     /// Events that end at or before this offset are settled already.
     pub skip_to: u64,
+    /// About so far they were settled already, and are sent again all the same.
+    pub again_to: u64,
     /// The position that it was resumed at has been looked for in the files.
     pub resumed: bool,
     /// Entries that could not be read since this was last asked.
@@ -114,6 +95,8 @@ pub struct JournalStream {
     pub seen: (u64, u64),
     /// What the state has of it: its path, whether it is there, and when it was seen.
     pub noted: (bool, i64),
+    /// What was read and not handed on yet.
+    pub making: Making,
 }
 
 /// Ids of finished files that are kept; older ones are not in the directory any more.
@@ -134,6 +117,7 @@ impl JournalStream {
             read: at.through,
             at,
             skip_to: 0,
+            again_to: 0,
             resumed: false,
             damaged: 0,
             head: None,
@@ -143,6 +127,7 @@ impl JournalStream {
             waits: false,
             seen: (0, 0),
             noted: (false, 0),
+            making: Making::default(),
         }
     }
 
@@ -228,17 +213,19 @@ impl JournalStream {
     }
 
     /// Before its first event: whether offsets still say which events were settled beyond the position. They do while the filter is the same and
-    /// nothing is gone between the position and what is read.
-    pub fn resume(&mut self, filter: u32) {
+    /// nothing is gone between the position and what is read; if not, the marks of the state are to go.
+    #[must_use]
+    pub fn resume(&mut self, filter: u32) -> bool {
         if std::mem::replace(&mut self.resumed, true) {
-            return;
+            return true;
         }
         let id = self.at.file_id;
         let follows = self.parts.front().is_some_and(|part| part.header.head_seqnum <= self.known.saturating_add(1));
         if self.at.filter != filter & !1 || !(follows || self.has(&id)) {
-            self.skip_to = 0;
+            (self.again_to, self.skip_to) = (self.skip_to, 0);
         }
         self.at.filter = filter & !1;
+        self.again_to <= self.at.offset
     }
 
     /// What is next; the same until [`JournalStream::advance`] or [`JournalStream::look`].
@@ -352,15 +339,4 @@ impl JournalStream {
         self.finished.push(part.header.file_id);
         self.head = None;
     }
-}
-
-/// Opens a file where entries behind `read` begin.
-fn open(part: &Part, windows: &mut Windows, read: u64) -> Result<JournalFile, ReadError> {
-    let mut reader = JournalFile::open(Box::new(File::open(&part.path)?), part.key, part.closed)?;
-    if reader.header().file_id != part.header.file_id {
-        // Another has taken its name: it is gone, or will be found under its new one.
-        return Err(std::io::Error::from(std::io::ErrorKind::NotFound).into());
-    }
-    reader.seek(windows, read)?;
-    Ok(reader)
 }

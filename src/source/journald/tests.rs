@@ -6,6 +6,7 @@ mod export;
 mod fields;
 mod filters;
 mod gaps;
+mod names;
 mod patch;
 mod resume;
 

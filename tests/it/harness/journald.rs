@@ -130,9 +130,7 @@ impl Journald {
     /// A new sender.
     #[track_caller]
     pub fn sender(&self) -> Sender {
-        let place = self.run_dir().join("systemd/journal");
-        let socket = wait_for("a connection to journald", SOON, || connect(&place));
-        Sender { socket, place, text: Vec::new() }
+        Sender::to(&self.run_dir().join("systemd/journal"))
     }
 }
 
@@ -145,6 +143,13 @@ fn connect(place: &Path) -> Option<UnixDatagram> {
 }
 
 impl Sender {
+    /// One who sends to the journald whose socket is in this folder.
+    #[track_caller]
+    pub fn to(place: &Path) -> Sender {
+        let socket = wait_for("a connection to journald", SOON, || connect(place));
+        Sender { socket, place: place.to_owned(), text: Vec::new() }
+    }
+
     /// Sends an entry, however long journald lets it wait; what it had not received when it was killed is gone.
     #[track_caller]
     pub fn send(&mut self, fields: &[(&str, &str)]) {

@@ -2,24 +2,24 @@
 
 use std::collections::HashMap;
 
-use super::{Entry, Format, JournalFile, Piece, ReadError, Rendered, Renderer, StreamId, Windows};
-use crate::encode::json::{base64, digits, escape, escape_lossy, longest};
+use super::{Entry, Format, JournalFile, ReadError, Rendered, Renderer, StreamId, Windows, names};
+use crate::encode::json::{digits, escape, escape_lossy, longest};
 use crate::encode::raw;
 
 /// What a part has beside envelope, fields and text: its number, and the names of what it has.
 const SLACK: usize = 96;
 
-/// The fields with each name once: what has several values has them in an array.
-pub(super) fn grouped(rest: &[u8], pieces: &[Piece]) -> Vec<u8> {
-    let name = |piece: &Piece| rest.get(piece.start..piece.value).unwrap_or_default();
+/// The fields, of each its text and where in that its value begins, with each name once: what has several values has them in an array.
+pub(super) fn grouped<'a>(fields: impl Iterator<Item = (&'a [u8], usize)>) -> Vec<u8> {
+    let fields: Vec<(&[u8], &[u8])> = fields.filter_map(|(text, value)| text.split_at_checked(value)).collect();
     let mut values: HashMap<&[u8], Vec<&[u8]>> = HashMap::new();
-    for piece in pieces {
-        values.entry(name(piece)).or_default().push(rest.get(piece.value..piece.end).unwrap_or_default());
+    for (name, value) in &fields {
+        values.entry(name).or_default().push(value);
     }
-    let mut out = Vec::with_capacity(rest.len() + 16);
-    for piece in pieces {
-        let Some(values) = values.remove(name(piece)) else { continue };
-        out.extend_from_slice(name(piece));
+    let mut out = Vec::new();
+    for (name, _) in fields {
+        let Some(values) = values.remove(name) else { continue };
+        out.extend_from_slice(name);
         if let [only] = values.as_slice() {
             out.extend_from_slice(only);
             continue;
@@ -56,6 +56,9 @@ impl Renderer {
             }
             return Ok(());
         }
+        if self.rest.is_empty() {
+            self.rest = self.others.iter().map(|text| self.text(*text)).collect::<Vec<_>>().concat();
+        }
         let half = self.max_event / 2;
         if self.rest.len() > half {
             self.cut(half, done);
@@ -74,7 +77,7 @@ impl Renderer {
             let fits = longest(left, room).max(raw::first_character(left)).min(left.len());
             let (text, rest) = left.split_at(fits);
             self.begin(entry, stream, (!whole).then_some(number), out);
-            write_message(text, out);
+            names::message(out, text);
             if !whole {
                 out.extend_from_slice(br#","part":"#);
                 out.extend_from_slice(digits(number.into(), &mut [0; 20]));
@@ -95,9 +98,9 @@ impl Renderer {
 
     /// Cuts the longest fields so that all take about `most` bytes. What is left of one stands in an object that says so.
     fn cut(&mut self, most: usize, done: &mut Rendered) {
-        let share = most / self.pieces.len().max(1);
         let written = [b"{", self.rest.get(1..).unwrap_or_default(), b"}"].concat();
         let fields = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&written).unwrap_or_default();
+        let share = most / fields.len().max(1);
         let mut out = Vec::with_capacity(most);
         for (name, value) in fields {
             out.extend_from_slice(br#",""#);
@@ -119,16 +122,4 @@ impl Renderer {
         }
         self.rest = out;
     }
-}
-
-fn write_message(text: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(br#","message":""#);
-    if simdutf8::basic::from_utf8(text).is_ok() {
-        escape(out, text);
-    } else {
-        escape_lossy(out, text);
-        out.extend_from_slice(br#"","message_base64":""#);
-        base64(out, text);
-    }
-    out.push(b'"');
 }

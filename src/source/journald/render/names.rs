@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::super::cache::{Cache, Fragment};
-use super::{Fields, Piece};
+use super::super::cache::{Cache, Text};
+use super::Fields;
 use crate::encode::Format;
 use crate::encode::json::{base64, escape, escape_lossy};
 
@@ -11,10 +11,12 @@ use crate::encode::json::{base64, escape, escape_lossy};
 const MOST: usize = 4096;
 /// Longer values of fields that stand beside the message go among the others, bytes.
 const SHORT: usize = 512;
+/// Places by which most names are found without hashing them.
+const NEAR: usize = 256;
 
 /// What a field is in a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub enum Role {
     /// `message`, with its base64 where it is no text.
     Message,
     /// `unit`.
@@ -37,7 +39,7 @@ pub(super) enum Role {
 
 impl Role {
     /// How many have a place of their own.
-    pub(super) const TOPS: usize = 7;
+    pub const TOPS: usize = 7;
 }
 
 #[derive(Debug)]
@@ -45,7 +47,15 @@ pub(super) struct Names {
     only: HashSet<Vec<u8>>,
     not: HashSet<Vec<u8>>,
     numbers: HashMap<Box<[u8]>, u16>,
+    /// By length and last bytes, the number of the name that was looked for last.
+    near: Box<[u16; NEAR]>,
     known: Vec<(Box<[u8]>, Role)>,
+}
+
+/// Where a name is in [`Names::near`].
+fn near(name: &[u8]) -> usize {
+    let last = name.last_chunk::<4>().map_or(0, |bytes| u32::from_le_bytes(*bytes));
+    (last.wrapping_mul(0x9E37_79B9) >> 24) as usize ^ (name.len() & 0x0F)
 }
 
 /// Name and value of a field.
@@ -58,7 +68,7 @@ pub(super) fn split(payload: &[u8]) -> Option<(&[u8], &[u8])> {
 impl Names {
     pub(super) fn new(fields: &Fields) -> Names {
         let set = |names: &[String]| names.iter().map(|name| name.as_bytes().to_vec()).collect();
-        Names { only: set(&fields.only), not: set(&fields.not), numbers: HashMap::new(), known: Vec::new() }
+        Names { only: set(&fields.only), not: set(&fields.not), numbers: HashMap::new(), near: Box::new([0; NEAR]), known: Vec::new() }
     }
 
     /// What a field of this number is.
@@ -72,6 +82,7 @@ impl Names {
 
     /// Forgets all names where there are too many, and the fields that have them; between two entries.
     pub(super) fn tidy(&mut self, cache: &mut Cache, seen: &mut Vec<u64>) {
+        cache.tidy();
         if self.known.len() > MOST {
             (self.numbers, self.known) = (HashMap::new(), Vec::new());
             cache.clear();
@@ -81,9 +92,19 @@ impl Names {
 
     /// The number of a name.
     pub(super) fn number(&mut self, name: &[u8], seen: &mut Vec<u64>) -> u16 {
-        if let Some(number) = self.numbers.get(name) {
-            return *number;
+        let place = near(name) % NEAR;
+        let guess = self.near.get(place).copied().unwrap_or(0);
+        if self.known.get(usize::from(guess)).is_some_and(|(known, _)| **known == *name) {
+            return guess;
         }
+        let number = self.numbers.get(name).copied().unwrap_or_else(|| self.learn(name, seen));
+        if let Some(near) = self.near.get_mut(place) {
+            *near = number;
+        }
+        number
+    }
+
+    fn learn(&mut self, name: &[u8], seen: &mut Vec<u64>) -> u16 {
         // One entry has fewer names than there are numbers; all that were too many would have this one.
         let number = u16::try_from(self.known.len()).unwrap_or(u16::MAX);
         let left = self.not.contains(name) || (!self.only.is_empty() && !self.only.contains(name));
@@ -106,10 +127,9 @@ impl Names {
     }
 }
 
-/// Writes a field as it stands in a message. Where what should be a number is none, or is long, it goes among the others under its own name.
-pub(super) fn text(role: Role, format: Format, name: &[u8], value: &[u8], to: &mut Fragment) {
-    to.text.clear();
-    to.value = 0;
+/// Writes a field as it stands in a message: what it is there, and where in that its value begins. Where what should be a number is none, or is
+/// long, it goes among the others under its own name.
+pub(super) fn text(role: Role, format: Format, name: &[u8], value: &[u8], out: &mut Vec<u8>) -> (Role, u16) {
     let fits = match role {
         Role::Priority | Role::Pid | Role::Uid | Role::SourceTime => {
             (1..=18).contains(&value.len()) && value.iter().all(u8::is_ascii_digit) && (value.len() == 1 || value.first() != Some(&b'0'))
@@ -117,40 +137,50 @@ pub(super) fn text(role: Role, format: Format, name: &[u8], value: &[u8], to: &m
         Role::Unit | Role::Identifier => value.len() <= SHORT,
         _ => true,
     };
-    to.other = !fits;
     let role = if fits { role } else { Role::Other };
-    let out = &mut to.text;
     match role {
         Role::Message if format == Format::Raw => out.extend_from_slice(value),
-        Role::Message => {
-            if simdutf8::basic::from_utf8(value).is_ok() {
-                out.extend_from_slice(br#","message":""#);
-                escape(out, value);
-            } else {
-                out.extend_from_slice(br#","message":""#);
-                escape_lossy(out, value);
-                out.extend_from_slice(br#"","message_base64":""#);
-                base64(out, value);
-            }
-            out.push(b'"');
-        }
+        Role::Message => message(out, value),
         Role::Priority | Role::Pid | Role::Uid | Role::SourceTime => out.extend_from_slice(value),
         Role::Unit | Role::Identifier => quoted(out, value),
         Role::Left => {}
         Role::Other => {
-            out.extend_from_slice(br#",""#);
-            escape_lossy(out, name);
-            out.extend_from_slice(br#"":"#);
-            to.value = u32::try_from(out.len()).unwrap_or(0);
+            let at = named(out, name);
             plain_or_marked(out, value);
+            return (role, at);
         }
     }
+    (role, 0)
+}
+
+/// The message; with its exact bytes where they are no text.
+pub(super) fn message(out: &mut Vec<u8>, value: &[u8]) {
+    out.extend_from_slice(br#","message":""#);
+    if simdutf8::basic::from_utf8(value).is_ok() {
+        escape(out, value);
+    } else {
+        escape_lossy(out, value);
+        out.extend_from_slice(br#"","message_base64":""#);
+        base64(out, value);
+    }
+    out.push(b'"');
+}
+
+/// Begins a field among the others; how long that is.
+fn named(out: &mut Vec<u8>, name: &[u8]) -> u16 {
+    let begin = out.len();
+    out.extend_from_slice(br#",""#);
+    escape_lossy(out, name);
+    out.extend_from_slice(br#"":"#);
+    u16::try_from(out.len() - begin).unwrap_or(u16::MAX)
 }
 
 /// A string; bytes that are no text in base64, within an object that says so.
-pub(super) fn plain_or_marked(out: &mut Vec<u8>, value: &[u8]) {
+fn plain_or_marked(out: &mut Vec<u8>, value: &[u8]) {
     if simdutf8::basic::from_utf8(value).is_ok() {
-        quoted(out, value);
+        out.push(b'"');
+        escape(out, value);
+        out.push(b'"');
     } else {
         out.extend_from_slice(br#"{"base64":""#);
         base64(out, value);
@@ -164,29 +194,26 @@ fn quoted(out: &mut Vec<u8>, value: &[u8]) {
     out.push(b'"');
 }
 
-/// A field that has a place of its own, written among the others.
-pub(super) fn as_other(name: &[u8], role: Role, fragment: &Fragment, (rest, pieces): (&mut Vec<u8>, &mut Vec<Piece>)) {
-    let start = rest.len();
-    rest.extend_from_slice(br#",""#);
-    escape_lossy(rest, name);
-    rest.extend_from_slice(br#"":"#);
-    let value = rest.len();
-    let text = fragment.text.as_slice();
+/// A field that has a place of its own, whose text there is this, written among the others.
+pub(super) fn as_other(name: &[u8], role: Role, text: &[u8], out: &mut Vec<u8>) -> Text {
+    let narrow = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
+    let start = out.len();
+    let value = named(out, name);
     match role {
         Role::Message => {
             // `,"message":"…"`, perhaps with the exact bytes behind it.
             let exact = memchr::memmem::find(text, br#"","message_base64":""#);
             match exact {
                 Some(at) => {
-                    rest.extend_from_slice(br#"{"base64":"#);
-                    rest.extend_from_slice(text.get(at + 19..).unwrap_or_default());
-                    rest.push(b'}');
+                    out.extend_from_slice(br#"{"base64":"#);
+                    out.extend_from_slice(text.get(at + 19..).unwrap_or_default());
+                    out.push(b'}');
                 }
-                None => rest.extend_from_slice(text.get(11..).unwrap_or_default()),
+                None => out.extend_from_slice(text.get(11..).unwrap_or_default()),
             }
         }
-        Role::Priority | Role::Pid | Role::Uid | Role::SourceTime => quoted(rest, text),
-        _ => rest.extend_from_slice(text),
+        Role::Priority | Role::Pid | Role::Uid | Role::SourceTime => quoted(out, text),
+        _ => out.extend_from_slice(text),
     }
-    pieces.push(Piece { start, value, end: rest.len() });
+    Text { start: narrow(start), len: narrow(out.len() - start), value, kept: false }
 }

@@ -88,25 +88,96 @@ fn every_field_of_every_entry_is_shipped_as_journalctl_shows_it() {
         hard(&mut writer);
         writer.write(&rig.path("system.journal"), &env);
         rig.ship();
-        let (events, shown) = (rig.events(), journalctl(rig.dir.path(), &[]));
-        assert_eq!(events.len(), shown.len());
+        let shown = journalctl(rig.dir.path(), &[]);
         assert!(shown.len() > 1500);
         for message in rig.acked.iter().step_by(7) {
             assert!(crate::encode::tests::in_order(message), "{}", String::from_utf8_lossy(message));
             crate::encode::tests::conforms(message);
         }
-        for (event, entry) in events.iter().zip(&shown) {
-            let (mut ours, mut theirs) = (fields_of(event), fields_in(entry));
-            if !theirs.contains_key("MESSAGE") {
-                assert_eq!(ours.remove("MESSAGE"), Some(vec![Vec::new()]));
-            }
-            // Of a field that is there several times journald does not keep the order.
-            ours.values_mut().chain(theirs.values_mut()).for_each(|values| values.sort());
-            assert_eq!(ours, theirs, "{env:?}");
-            let cursor = entry.iter().find(|(name, _)| name == "__CURSOR").unwrap();
-            assert_eq!(event["cursor"].as_str().unwrap().as_bytes(), cursor.1);
+        assert_same(&rig, &shown, true);
+    }
+}
+
+/// What was shipped is what journalctl shows, field for field; with the same cursors, if the file is the same one.
+#[track_caller]
+fn assert_same(rig: &Rig, shown: &[Vec<(String, Vec<u8>)>], cursors: bool) {
+    let events = rig.events();
+    assert_eq!(events.len(), shown.len());
+    for (event, entry) in events.iter().zip(shown) {
+        let (mut ours, mut theirs) = (fields_of(event), fields_in(entry));
+        if !theirs.contains_key("MESSAGE") {
+            assert_eq!(ours.remove("MESSAGE"), Some(vec![Vec::new()]));
         }
-        rig.assert_balanced();
+        // Of a field that is there several times journald does not keep the order.
+        ours.values_mut().chain(theirs.values_mut()).for_each(|values| values.sort());
+        assert_eq!(ours, theirs);
+        let cursor = entry.iter().find(|(name, _)| name == "__CURSOR").unwrap();
+        assert!(!cursors || event["cursor"].as_str().unwrap().as_bytes() == cursor.1);
+    }
+    rig.assert_balanced();
+}
+
+/// Fields that were met together are copied as one; what an entry has beside them may be of the same names.
+#[test]
+fn fields_that_come_as_a_group_and_fields_of_the_same_names_are_shipped_as_journalctl_shows_them() {
+    for priority in [None, Some((0, 6))] {
+        let mut rig = Rig::new();
+        rig.settings.wanted.priority = priority;
+        let mut writer = Writer::default();
+        let common: [(&str, &[u8]); 6] = [
+            ("PRIORITY", b"6"),
+            ("_SYSTEMD_UNIT", b"app.service"),
+            ("SYSLOG_IDENTIFIER", b"app"),
+            ("_UID", b"33"),
+            ("_TRANSPORT", b"stdout"),
+            ("_CMDLINE", b"/usr/bin/app"),
+        ];
+        // Old enough to be taken into groups.
+        writer.numbered(2000);
+        for round in 0..200 {
+            let [message, new] = [format!("round {round}"), format!("{}", 9000 + round)];
+            let own: [&[(&str, &[u8])]; 6] = [
+                &[("_PID", b"103")],
+                &[("_PID", new.as_bytes())],
+                &[("_PID", b"103"), ("_PID", new.as_bytes())],
+                &[("_PID", b"103"), ("_CMDLINE", new.as_bytes())],
+                &[("_PID", b"103"), ("MESSAGE", b"message 17 of many")],
+                &[("_PID", b"103"), ("OTHER", new.as_bytes()), ("OTHER", message.as_bytes())],
+            ];
+            for own in own {
+                writer.entry(&[common.as_slice(), &[("MESSAGE", message.as_bytes())], own].concat());
+            }
+        }
+        writer.write(&rig.path("system.journal"), &[]);
+        rig.ship();
+        let shown = journalctl(rig.dir.path(), &[]);
+        assert_eq!(shown.len(), 3200);
+        assert_same(&rig, &shown, true);
+    }
+}
+
+/// Files of systemd 257, whose header is longer: what its journald wrote over a rotation, in a booted container, and what its systemd-journal-remote
+/// wrote with each compression; beside them what its journalctl showed of them.
+#[test]
+fn what_systemd_257_has_written_is_shipped_as_its_own_journalctl_shows_it() {
+    let fixture = |name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/journal-257").join(format!("{name}.zst"));
+        zstd::decode_all(std::fs::File::open(path).unwrap()).unwrap()
+    };
+    let [system, remote] = ["system.export", "remote.export"].map(|name| export::parse(&fixture(name)));
+    let mut rig = Rig::new();
+    std::fs::write(rig.path("system.journal"), fixture("system.journal")).unwrap();
+    std::fs::write(rig.path("system@27-bb-66.journal"), fixture("system-first.journal")).unwrap();
+    rig.ship();
+    assert!(system.len() > 70);
+    assert_same(&rig, &system, true);
+    for (compression, flags) in [("lz4", 2 | 4), ("xz", 1 | 4 | 16), ("zstd", 8 | 4 | 16)] {
+        let (mut rig, bytes) = (Rig::new(), fixture(&format!("remote-{compression}.journal")));
+        assert_eq!((bytes[12], bytes[88..90] == 272_u16.to_le_bytes()), (flags, true), "{compression}");
+        std::fs::write(rig.path("remote-a.journal"), bytes).unwrap();
+        rig.ship();
+        assert_eq!(remote.len(), 48);
+        assert_same(&rig, &remote, false);
     }
 }
 

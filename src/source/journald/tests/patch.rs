@@ -3,20 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use super::super::format::{Id, Object, Type, u64_at};
-
-/// The objects of a file: where each is, and what.
-pub(super) fn objects(bytes: &[u8]) -> Vec<(usize, Object)> {
-    let mut at = usize::try_from(u64_at(bytes, 88).unwrap()).unwrap();
-    let tail = usize::try_from(u64_at(bytes, 136).unwrap()).unwrap();
-    let mut found = Vec::new();
-    while at <= tail {
-        let object = Object::parse(&bytes[at..]).unwrap();
-        found.push((at, object));
-        at += usize::try_from(object.size).unwrap().next_multiple_of(8);
-    }
-    found
-}
+use super::super::format::{Id, Type, u64_at};
+pub(super) use super::super::fuzz::objects;
 
 /// Gives a file these ids, and adds `shift` to the numbers of its entries.
 pub(super) fn renumber(path: &Path, seqnum_id: Id, file_id: Id, shift: u64) {

@@ -1,6 +1,7 @@
 //! After a restart nothing is missing, and what was settled does not come again.
 
 use super::export::Writer;
+use super::patch::renumber;
 use super::*;
 
 #[test]
@@ -56,6 +57,69 @@ fn with_another_filter_what_was_not_settled_up_to_the_position_comes_again() {
     numbers.sort_unstable();
     numbers.dedup();
     assert_eq!(numbers, (1..=100).collect::<Vec<_>>());
+    let books = &rig.settlement.books()[0].1.ledger;
+    assert_eq!(books.resent.events, 40);
+    rig.assert_balanced();
+}
+
+/// Where an event ends in a stream is counted without those that the filter leaves out: what was settled beyond the position is no measure any more.
+#[test]
+fn what_was_settled_under_another_filter_hides_nothing_after_two_kills() {
+    let mut rig = Rig::new();
+    let mut writer = Writer::default();
+    let mut write = |rig: &Rig| {
+        for _ in 0..50 {
+            writer.numbered(1);
+            let message = format!("message {} of many", writer.number + 1);
+            writer.entry(&[("MESSAGE", message.as_bytes()), ("PRIORITY", b"7")]);
+        }
+        writer.write(&rig.path("system.journal"), &[]);
+    };
+    write(&rig);
+    rig.turn();
+    rig.acknowledge_some(90);
+    rig.commit();
+    rig.restart();
+    rig.settings.wanted.priority = Some((0, 6));
+    rig.acked.clear();
+    rig.ship();
+    assert_eq!(rig.acked.len(), 50);
+    rig.commit();
+    rig.restart();
+    write(&rig);
+    rig.ship();
+    assert_eq!(rig.numbers(), (1..=200).step_by(2).collect::<Vec<_>>());
+    rig.assert_balanced();
+}
+
+#[test]
+fn what_was_settled_before_a_gap_hides_nothing_behind_it_after_two_kills() {
+    let mut rig = Rig::new();
+    let path = rig.path("system@07-01-01.journal");
+    let mut writer = Writer::default();
+    writer.numbered(100);
+    writer.write(&path, &[]);
+    let id = std::fs::read(&path).unwrap()[72..88].try_into().unwrap();
+    rig.turn();
+    rig.acknowledge_some(90);
+    rig.commit();
+    rig.restart();
+    std::fs::remove_file(&path).unwrap();
+    let path = rig.path("system@07-c9-c9.journal");
+    let mut writer = Writer { number: 200, ..Writer::default() };
+    writer.numbered(50);
+    writer.write(&path, &[]);
+    renumber(&path, id, [2; 16], 200);
+    rig.ship();
+    rig.commit();
+    rig.restart();
+    let path = rig.path("system@07-fb-fb.journal");
+    writer.numbered(50);
+    writer.write(&path, &[]);
+    renumber(&path, id, [3; 16], 250);
+    rig.ship();
+    assert_eq!(rig.numbers()[90..], (201..=300).collect::<Vec<_>>());
+    rig.assert_balanced();
 }
 
 #[test]
