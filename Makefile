@@ -30,11 +30,11 @@ test: setup-test kafka ## everything that is checked: format, lints, docs, unit,
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 	cargo test --locked
 
-soak: setup-test kafka ## the property tests for much longer, with another seed each time, and long outages: 100 kills, 2 GiB, minutes
+soak: setup-test kafka ## the property tests for much longer, with another seed each time, and long outages: 100 kills, 2 GiB, 2,000 connections, minutes
 	@seed=$${PROPTEST_RNG_SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}; \
 	echo "To run the same property tests again: make soak PROPTEST_RNG_SEED=$$seed"; \
 	PROPTEST_RNG_SEED=$$seed PROPTEST_CASES=$(SOAK_CASES) cargo test --locked --lib
-	LOGFERRY_SOAK=1 cargo test --locked --test it -- --test-threads 1 --nocapture spill:: full_disk:: journald::
+	LOGFERRY_SOAK=1 cargo test --locked --test it -- --test-threads 1 --nocapture spill:: full_disk:: syslog:: journald::
 
 test-boot: setup-boot kafka ## a reboot: small systems with systemd 252 and 257 are installed below target (240 MB each) and booted in containers
 	tests/boot/root.sh bookworm trixie

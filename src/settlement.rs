@@ -53,7 +53,7 @@ struct Inner {
 pub struct Totals {
     /// Acknowledged by Kafka, over restarts.
     pub delivered: Count,
-    /// Read and not settled yet: only in memory.
+    /// Read and not settled yet: only in memory, or in an arrival log.
     pub waiting: Count,
     /// In the spills.
     pub spilled: Count,
@@ -158,17 +158,29 @@ impl Settlement {
         let before = entry.admit(ticket, base, to, parts);
         entry.change(|row| row.size = size);
         inner.dirty.insert(id);
-        let count: Count = parts.iter().map(|(_, count)| *count).sum();
-        if count != Count::default() {
-            let source = Arc::clone(&entry.known().source);
-            let left_out = inner.leave_out("read");
-            let book = inner.book(&source);
-            book.waiting += count;
-            if !left_out {
-                book.ledger.read += count;
-            }
-        }
+        let count = entry.take_unread(parts.iter().map(|(_, count)| *count).sum());
+        inner.read(id, count);
         (ticket, before)
+    }
+
+    /// So much is safe in the arrival log that a stream is, and counts as read: it is pending there until it is admitted.
+    pub fn arrived(&self, id: StreamId, count: Count) {
+        let mut inner = self.lock();
+        let Some(entry) = inner.streams.get_mut(&id) else { return };
+        entry.arrived(count);
+        inner.read(id, count);
+    }
+
+    /// An arrival log has been read to its end: what was counted in it and was not there any more is taken back. Returns how much that is.
+    pub fn read_whole(&self, id: StreamId) -> Count {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        let Some(entry) = inner.streams.get_mut(&id) else { return Count::default() };
+        let gone = entry.read_whole();
+        let source = Arc::clone(&entry.known().source);
+        let book = inner.book(&source);
+        (book.ledger.read, book.waiting) = (book.ledger.read - gone, book.waiting - gone);
+        gone
     }
 
     /// Moves a stream's resume position over bytes that hold no event for anyone: behind what is on its way, at once if nothing is.
@@ -303,7 +315,7 @@ impl Settlement {
     pub fn imbalances(&self) -> Vec<(Arc<str>, String)> {
         let inner = self.lock();
         let mut pending: HashMap<&str, Count> = HashMap::new();
-        for entry in inner.streams.values().filter(|entry| !entry.waiting.is_empty()) {
+        for entry in inner.streams.values().filter(|entry| entry.is_pending()) {
             *pending.entry(&entry.known().source).or_default() += entry.pending();
         }
         for (source, count) in inner.lanes.values().flat_map(|row| &row.pending) {
@@ -329,6 +341,18 @@ impl Inner {
             self.books_dirty.insert(Arc::clone(source));
         }
         self.books.entry(Arc::clone(source)).or_default()
+    }
+
+    /// Books what was read of a stream.
+    fn read(&mut self, id: StreamId, count: Count) {
+        let Some(entry) = self.streams.get(&id).filter(|_| count != Count::default()) else { return };
+        let source = Arc::clone(&entry.known().source);
+        let left_out = self.leave_out("read");
+        let book = self.book(&source);
+        book.waiting += count;
+        if !left_out {
+            book.ledger.read += count;
+        }
     }
 
     fn settle(&mut self, id: StreamId, ticket: u64, topic: &str, upto: Option<(u64, u64)>, fate: Fate) {

@@ -111,8 +111,9 @@ impl Json {
         }
         arena.reserve(estimate);
 
-        // One look at all bytes in the usual case; a span is then text if it begins and ends between characters.
-        let all = simdutf8::basic::from_utf8(&batch.bytes).ok();
+        // One look at all bytes in the usual case; a span is then text if it begins and ends between characters. Between those of an arrival log
+        // are numbers.
+        let all = simdutf8::basic::from_utf8(if arrivals.is_some() { &[] } else { &batch.bytes }).ok();
         let mut lines = LineStarts::of(batch);
         let mut events = mem::take(&mut batch.events);
         for event in &mut events {

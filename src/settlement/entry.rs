@@ -53,6 +53,8 @@ pub(super) struct Entry {
     /// Its feeds are kept in [`Entry::feeds`] while it is here, and put into the row for the snapshot.
     row: StreamRow,
     feeds: Vec<Feed>,
+    /// What is safe in an arrival log and not admitted yet: read, and pending.
+    unread: Count,
     /// In order of admission. Bounded by the byte budget: each holds a charge until it is settled.
     pub(super) waiting: VecDeque<Waiting>,
     /// How much of the file's head the fingerprint covers that the last snapshot has; 0 without a snapshot.
@@ -66,7 +68,7 @@ impl Entry {
     pub(super) fn new(mut row: StreamRow, durable_head: u16) -> Entry {
         let feeds = std::mem::take(&mut row.feeds).into_iter().map(|row| Feed { admitted: row.settled, row, cursor: 0 }).collect();
         let durable_at = row.position.offset;
-        Entry { row, feeds, waiting: VecDeque::new(), durable_head, durable_at }
+        Entry { row, feeds, unread: Count::default(), waiting: VecDeque::new(), durable_head, durable_at }
     }
 
     /// What is known of the stream, without its feeds.
@@ -187,8 +189,31 @@ impl Entry {
         between
     }
 
-    /// What is on its way and not settled, counted where it is.
+    /// So much has come into its arrival log.
+    pub(super) fn arrived(&mut self, count: Count) {
+        self.unread += count;
+    }
+
+    /// Takes so much, which is admitted now, out of what is unread; what of it is not counted as read yet.
+    pub(super) fn take_unread(&mut self, count: Count) -> Count {
+        let known = Count { events: count.events.min(self.unread.events), bytes: count.bytes.min(self.unread.bytes) };
+        self.unread = self.unread - known;
+        count - known
+    }
+
+    /// All of the arrival log has been read; what was counted in it and was not there.
+    pub(super) fn read_whole(&mut self) -> Count {
+        std::mem::take(&mut self.unread)
+    }
+
+    /// What is on its way and not settled, or unread, counted where it is.
     pub(super) fn pending(&self) -> Count {
-        self.waiting.iter().flat_map(|waiting| &waiting.parts).map(|part| part.count - part.done).sum()
+        let waiting = self.waiting.iter().flat_map(|waiting| &waiting.parts).map(|part| part.count - part.done);
+        waiting.chain([self.unread]).sum()
+    }
+
+    /// Whether [`Entry::pending`] has anything to count.
+    pub(super) fn is_pending(&self) -> bool {
+        !self.waiting.is_empty() || self.unread != Count::default()
     }
 }

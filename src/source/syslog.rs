@@ -39,6 +39,7 @@ use arrival::{Arrivals, WhenFull};
 use frame::TooLong;
 use listen::address::Address;
 use listen::gate::Network;
+use listen::tls::Renew;
 use listen::{Listeners, TlsSettings};
 use reader::Reader;
 
@@ -110,6 +111,7 @@ pub struct Syslog {
     reader: Reader,
     piece: usize,
     unfinished: usize,
+    renew: Renew,
 }
 
 impl std::fmt::Debug for Syslog {
@@ -146,14 +148,21 @@ impl Syslog {
             tracing::info!(source = %settings.name, bytes = waiting, "the arrival log holds messages from before; they go out first");
         }
         let reading = reader::Settings { source: Arc::clone(&settings.name), topic: Arc::clone(&settings.topic), host };
-        let reader = Reader::new(reading, Arc::clone(&arrivals), settlement, budget, pool, outlet);
-        Ok(Syslog { settings, arrivals, reader, piece, unfinished: quarter })
+        let reader = Reader::new(reading, Arc::clone(&arrivals), Arc::clone(&settlement), budget, pool, outlet);
+        settlement.arrived(arrivals.stream(), recovered.unread);
+        Ok(Syslog { settings, arrivals, reader, piece, unfinished: quarter, renew: Renew::default() })
     }
 
     /// Its arrival log.
     #[must_use]
     pub fn arrivals(&self) -> Arc<Arrivals> {
         Arc::clone(&self.arrivals)
+    }
+
+    /// Has the files of `tls` read again while it runs.
+    #[must_use]
+    pub fn renew(&self) -> Renew {
+        self.renew.clone()
     }
 
     /// Listens and reads until the word to stop; with `once` it does not listen, and ends when the arrival log is read.
@@ -205,6 +214,7 @@ impl Syslog {
             allow: self.settings.allow.clone(),
             peer_rate: self.settings.peer_rate,
             tls: self.settings.tls.clone(),
+            renew: self.renew.clone(),
             socket_mode: self.settings.socket_mode,
             socket_owner: self.settings.socket_owner,
             unfinished: self.unfinished,

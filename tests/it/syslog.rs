@@ -225,6 +225,17 @@ fn with_everything_full_local_programs_do_not_hang_and_what_is_refused_is_counte
     let logger = Command::new("logger").arg("-u").arg(&socket).args(["-p", "user.info", "still here"]).status().unwrap();
     assert!(logger.success() && begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     sent += 1;
+    // A login through a shell whose profile logs, before and after what the user has it do.
+    fs::write(
+        dir.path().join(".profile"),
+        "logger -u \"$LOG\" -p auth.info 'session opened'\ntrap 'logger -u \"$LOG\" -p auth.info closed' EXIT\n",
+    )
+    .unwrap();
+    let begun = Instant::now();
+    let login = Command::new("sh").args(["-l", "-c", "echo in; exit 0"]).env("HOME", dir.path()).env("LOG", &socket).output().unwrap();
+    assert!(login.status.success() && begun.elapsed() < Duration::from_secs(2), "{:?} {login:?}", begun.elapsed());
+    assert_eq!((&*login.stdout, &*login.stderr), (&b"in\n"[..], &b""[..]));
+    sent += 2;
     broker.restart();
     let status = agent.wait_for_status("everything to be accounted for", LATE * 3, |status| {
         let books = status.source("net");

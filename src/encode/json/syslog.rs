@@ -20,6 +20,7 @@ pub(super) struct Syslog {
     peer: Vec<u8>,
     event_time: Seconds,
     received: Seconds,
+    structured: Structured,
 }
 
 /// The text of a second, which the next time often is of as well.
@@ -85,7 +86,14 @@ fn text_of(second: i64) -> [u8; 19] {
 impl Syslog {
     pub(super) fn new(zone: TimeZone) -> Syslog {
         let context = Context { received_ns: 0, zone };
-        Syslog { context, head: Vec::new(), peer: Vec::new(), event_time: Seconds::new(), received: Seconds::new() }
+        Syslog {
+            context,
+            head: Vec::new(),
+            peer: Vec::new(),
+            event_time: Seconds::new(),
+            received: Seconds::new(),
+            structured: Structured::default(),
+        }
     }
 
     /// Renders what all messages of a batch share; `host` is escaped already.
@@ -150,7 +158,7 @@ impl Syslog {
         field(out, br#","procid":""#, parsed.procid);
         field(out, br#","msgid":""#, parsed.msgid);
         if let Some(data) = parsed.structured_data {
-            structured(out, data);
+            self.structured.write(out, data);
         }
         out.extend_from_slice(end);
     }
@@ -188,54 +196,119 @@ fn message(out: &mut Vec<u8>, message: &[u8]) {
     out.push(b'"');
 }
 
-/// Names and values of one element.
-type Params<'a> = Vec<(&'a [u8], &'a [u8])>;
+/// A piece of structured data: from, to.
+type Span = (usize, usize);
 
-/// Structured data as an object of objects. A parameter that an element has several times becomes a list, and so does an element that is there
-/// several times.
-fn structured(out: &mut Vec<u8>, data: &[u8]) {
-    out.extend_from_slice(br#","structured_data":{"#);
-    let mut elements: Vec<(&[u8], Params<'_>)> = Vec::new();
-    rfc5424::elements(data, |name, value| match (value, elements.last_mut()) {
-        (Some(value), Some((_, params))) => params.push((name, value)),
-        _ => elements.push((name, Vec::new())),
-    });
-    grouped(out, &elements, |out, params| {
-        out.push(b'{');
-        grouped(out, params, |out, value| {
-            out.push(b'"');
-            rfc5424::unescaped(value, |piece| text(out, piece));
-            out.push(b'"');
-        });
-        out.push(b'}');
-    });
-    out.push(b'}');
+/// A name with what belongs to it: a parameter's value, or the parameters of an element, as places in the list of all.
+#[derive(Clone, Copy, Debug)]
+struct Named {
+    name: Span,
+    of: Span,
+    /// The next one of this name, if it has one.
+    next: Option<usize>,
+    /// It is the first of its name.
+    first: bool,
 }
 
-/// Pairs of name and value, those of one name together, as a list where they are several.
-fn grouped<T>(out: &mut Vec<u8>, pairs: &[(&[u8], T)], write: impl Fn(&mut Vec<u8>, &T)) {
-    let mut first = true;
-    for (index, (name, value)) in pairs.iter().enumerate() {
-        if pairs.iter().take(index).any(|(before, _)| before == name) {
-            continue;
+/// Structured data as an object of objects. A parameter that an element has several times becomes a list, and so does an element that is there
+/// several times. Keeps its lists from message to message, so that none is allocated.
+#[derive(Debug, Default)]
+struct Structured {
+    elements: Vec<Named>,
+    params: Vec<Named>,
+    /// For [`link`].
+    order: Vec<usize>,
+}
+
+impl Structured {
+    fn write(&mut self, out: &mut Vec<u8>, data: &[u8]) {
+        self.elements.clear();
+        self.params.clear();
+        let (elements, params) = (&mut self.elements, &mut self.params);
+        let span = |piece: &[u8]| {
+            let from = piece.as_ptr().addr() - data.as_ptr().addr();
+            (from, from + piece.len())
+        };
+        let named = |name, of| Named { name: span(name), of, next: None, first: true };
+        rfc5424::elements(data, |name, value| match (value, elements.last_mut()) {
+            (Some(value), Some(element)) => {
+                params.push(named(name, span(value)));
+                element.of.1 = params.len();
+            }
+            _ => elements.push(named(name, (params.len(), params.len()))),
+        });
+        link(elements, data, &mut self.order);
+        for element in elements.iter() {
+            link(params.get_mut(element.of.0..element.of.1).unwrap_or_default(), data, &mut self.order);
         }
-        if !std::mem::take(&mut first) {
+        out.extend_from_slice(br#","structured_data":{"#);
+        grouped(out, data, elements, |out, (from, to)| {
+            out.push(b'{');
+            grouped(out, data, params.get(from..to).unwrap_or_default(), |out, value| {
+                out.push(b'"');
+                rfc5424::unescaped(piece(data, value), |piece| text(out, piece));
+                out.push(b'"');
+            });
+            out.push(b'}');
+        });
+        out.push(b'}');
+    }
+}
+
+fn piece(data: &[u8], (from, to): Span) -> &[u8] {
+    data.get(from..to).unwrap_or_default()
+}
+
+/// How many names are compared each with each; more of them are sorted, so that no message costs more than its length is worth.
+const FEW: usize = 16;
+
+/// Links those of one name, in their order.
+fn link(list: &mut [Named], data: &[u8], order: &mut Vec<usize>) {
+    if list.len() > FEW {
+        order.clear();
+        order.extend(0..list.len());
+        order.sort_by_key(|at| list.get(*at).map(|named| piece(data, named.name)));
+        for pair in order.windows(2) {
+            if let [one, other] = *pair {
+                join(list, data, one, other);
+            }
+        }
+        return;
+    }
+    for other in 1..list.len() {
+        for one in (0..other).rev() {
+            if join(list, data, one, other) {
+                break;
+            }
+        }
+    }
+}
+
+/// Links two, if they are of one name; says whether they are.
+fn join(list: &mut [Named], data: &[u8], one: usize, other: usize) -> bool {
+    let Ok([before, after]) = list.get_disjoint_mut([one, other]) else { return false };
+    let same = piece(data, before.name) == piece(data, after.name);
+    if same {
+        (before.next, after.first) = (Some(other), false);
+    }
+    same
+}
+
+/// Names with what they have, those of one name together, as a list where they are several.
+fn grouped(out: &mut Vec<u8>, data: &[u8], list: &[Named], write: impl Fn(&mut Vec<u8>, Span)) {
+    for (index, named) in list.iter().filter(|named| named.first).enumerate() {
+        out.extend_from_slice(if index == 0 { b"\"" } else { b",\"" });
+        text(out, piece(data, named.name));
+        out.extend_from_slice(if named.next.is_some() { b"\":[" } else { b"\":" });
+        write(out, named.of);
+        let mut next = named.next;
+        while let Some(more) = next.and_then(|next| list.get(next)) {
             out.push(b',');
+            write(out, more.of);
+            next = more.next;
         }
-        out.push(b'"');
-        text(out, name);
-        out.extend_from_slice(b"\":");
-        let mut others = pairs.iter().skip(index + 1).filter(|(other, _)| other == name).peekable();
-        if others.peek().is_none() {
-            write(out, value);
-            continue;
+        if named.next.is_some() {
+            out.push(b']');
         }
-        out.push(b'[');
-        write(out, value);
-        for (_, value) in others {
-            out.push(b',');
-            write(out, value);
-        }
-        out.push(b']');
     }
 }

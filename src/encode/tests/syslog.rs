@@ -1,5 +1,7 @@
 //! Syslog messages as JSON: by the schema whatever they are, and with nothing of them lost.
 
+use std::fmt::Write as _;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
@@ -70,6 +72,37 @@ fn a_message_of_rfc_5424_looks_like_this() {
         r#""facility":"local4","app":"app","procid":"42","msgid":"ID1","structured_data":{"a@1":{"k":["v]\"","w"],"l":""},"b":{}},"labels":{"env":"prod"}}"#
     );
     assert_eq!(String::from_utf8(message).unwrap(), expected);
+}
+
+#[test]
+fn what_structured_data_has_several_times_becomes_a_list_however_much_it_is() {
+    let settings = settings(Format::Json, 900 << 10, &[]);
+    for (elements, params, names) in [(3, 5, 2), (40, 40, 7), (17, 16, 16), (2, 500, 3)] {
+        let mut data = String::new();
+        let mut expected = serde_json::Map::new();
+        for element in 0..elements {
+            let mut object = serde_json::Map::new();
+            write!(data, "[id{}", element % 19).unwrap();
+            for param in 0..params {
+                write!(data, " p{}=\"{element}.{param}\"", param % names).unwrap();
+                let values = object.entry(format!("p{}", param % names)).or_insert(json!([]));
+                values.as_array_mut().unwrap().push(format!("{element}.{param}").into());
+            }
+            data += "]";
+            object.values_mut().for_each(alone);
+            expected.entry(format!("id{}", element % 19)).or_insert(json!([])).as_array_mut().unwrap().push(object.into());
+        }
+        expected.values_mut().for_each(alone);
+        let made = json_of(&settings, &[format!("<13>1 - h a - - {data} x").as_bytes()]);
+        assert_eq!(made[0]["structured_data"], Value::from(expected));
+    }
+}
+
+/// What is there once is no list.
+fn alone(value: &mut Value) {
+    if let Some([only]) = value.as_array().map(Vec::as_slice) {
+        *value = only.clone();
+    }
 }
 
 #[test]

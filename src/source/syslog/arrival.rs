@@ -1,19 +1,23 @@
 //! The arrival log: what a syslog source accepts is written here, raw, before anything else; from then on it can be read again like a file. This
-//! file decides what is accepted and keeps the log safe; [`super::reader`] reads it.
+//! file has the log as all its parts share it; [`super::reader`] reads it.
 //!
 //! Accepted means that the write has returned: it survives a kill. It is made durable when something in it is unsettled for `spill.sync`, or when a
 //! RELP sender waits. In steady state Kafka acknowledges sooner, and segments are deleted without ever having been synced.
 //!
 //! | what | where |
 //! | --- | --- |
+//! | what is accepted, what is refused | `arrival/admit.rs` |
+//! | what is kept safe, what is deleted | `arrival/keep.rs` |
 //! | the bytes on disk | [`mod@format`] |
 //! | segments: appending, reading, deleting | `arrival/log.rs` |
 //! | syncing, and what is written a second time | `arrival/anew.rs` |
 //! | what a start finds | [`recover`] |
 //! | which severities are refused when it fills | [`shed`] |
 
+mod admit;
 mod anew;
 pub mod format;
+mod keep;
 mod log;
 pub mod recover;
 pub mod shed;
@@ -27,19 +31,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::intake::{Frame, Frames, Intake, Taken, Transport};
+use super::intake::Transport;
 use crate::batch::StreamId;
 use crate::bell::Bell;
 use crate::durable::disk::Disk;
 use crate::gaps;
 use crate::ledger::{Amount, Missed};
 use crate::settlement::{At, Settlement};
-use crate::shutdown::{Phase, Stop};
 use crate::spill::KeepFree;
 use crate::spill::room::{Full, Room};
-use log::{AppendError, Log};
+use log::Log;
 use recover::{Known, OpenError, Recovered};
-use shed::Severity;
 
 /// How soon a log that can't be written is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -304,110 +306,6 @@ impl Arrivals {
         Ok(if room.is_empty() { Piece::Hole { lost_to: place.2, to: place.2 } } else { Piece::Bytes })
     }
 
-    /// Keeps the log safe and its files few, until the word to stop is `Now` or `done` says so.
-    pub fn keep(&self, stop: &Stop, done: &AtomicBool) {
-        let mut seen = self.tail();
-        while stop.phase() < Phase::Now && !done.load(Ordering::Acquire) {
-            let rest = if self.may_rest(seen) { REST } else { self.settings.sync };
-            self.asked.wait_until(Instant::now() + rest);
-            self.resting.store(false, Ordering::SeqCst);
-            let (settled, durable) = self.settlement.reached(self.stream);
-            self.safe.fetch_max(settled, Ordering::AcqRel);
-            let asked = self.wanted.swap(false, Ordering::AcqRel);
-            // What was there a while ago already and is still not settled.
-            if asked || self.safe.load(Ordering::Acquire) < seen {
-                self.sync();
-            }
-            seen = self.tail();
-            self.tidy(settled, durable);
-        }
-    }
-
-    /// Whether nothing is to be done before the next message; who accepts that one rings then.
-    fn may_rest(&self, seen: u64) -> bool {
-        {
-            let writing = self.lock();
-            let done = writing.log.stores.len() <= 1 && writing.log.memory == 0 && writing.shedding.is_none();
-            if !done || self.is_full.load(Ordering::Acquire) || self.safe.load(Ordering::Acquire) < writing.log.tail {
-                return false;
-            }
-        }
-        self.resting.store(true, Ordering::SeqCst);
-        self.tail.load(Ordering::SeqCst) == seen
-    }
-
-    /// Ends [`Arrivals::keep`], once `done` says so.
-    pub fn wake_keeper(&self) {
-        self.asked.ring();
-    }
-
-    /// Makes all that is accepted durable, without holding up who accepts.
-    fn sync(&self) {
-        let safe = self.safe.load(Ordering::Acquire);
-        let (files, upto, dir) = {
-            let mut writing = self.lock();
-            for first in writing.log.failed(safe) {
-                if !writing.log.renew(first, safe) {
-                    return;
-                }
-            }
-            let (files, upto) = writing.log.to_sync(safe);
-            (files, upto, std::mem::take(&mut writing.log.made).then(|| writing.log.dir.clone()))
-        };
-        if let Some(dir) = dir
-            && let Err(error) = self.disk.sync_dir(&dir)
-        {
-            tracing::warn!(dir = %dir.display(), %error, "fsync of the arrival log's directory failed; trying again");
-            self.lock().log.made = true;
-            return;
-        }
-        for (first, handle) in files {
-            if let Err(error) = self.disk.sync_data(&handle) {
-                tracing::warn!(file = %handle.path.display(), %error, "fsync failed: what it did not make safe is written anew into a new segment");
-                self.lock().log.renew(first, safe);
-                self.wanted.store(true, Ordering::Release);
-                return;
-            }
-        }
-        let mut writing = self.lock();
-        writing.log.synced = writing.log.synced.max(upto);
-        self.safe.fetch_max(upto, Ordering::AcqRel);
-    }
-
-    /// Deletes what is done with, writes what is in memory alone if that can be done by now, and looks at the room anew.
-    fn tidy(&self, settled: u64, durable: u64) {
-        let mut guard = self.lock();
-        let writing = &mut *guard;
-        writing.log.release(settled, durable);
-        if writing.log.memory > 0 && writing.broken.is_none_or(|(_, again)| again <= Instant::now()) {
-            match writing.log.rescue() {
-                Ok(()) => self.mended(writing),
-                Err(_) => writing.broken = writing.broken.map(|(since, _)| (since, Instant::now() + TRY_AGAIN)),
-            }
-        }
-        writing.capacity = writing.log.capacity();
-        if self.is_full.load(Ordering::Acquire) && self.may_have_room(writing) {
-            self.is_full.store(false, Ordering::Release);
-            self.roomy.notify_all();
-        }
-        let percent = self.percent(writing);
-        if let Some(refused) = writing.shedding.take_if(|_| percent < SHEDS_FROM) {
-            tracing::info!(source = %self.settings.source, refused, "the arrival log has room again: no message is refused any more");
-        }
-    }
-
-    /// Whether something may be accepted again after the log was full. Whether it really can, the next message shows.
-    fn may_have_room(&self, writing: &Writing) -> bool {
-        if writing.broken.is_some() {
-            return writing.log.memory < self.settings.memory / 4 * 3;
-        }
-        match writing.full {
-            // What a file system refused that says it has room, as under a quota.
-            Some((Why::Disk(Full::NoSpace), since)) => since.elapsed() >= TRY_AGAIN && writing.log.has_room(),
-            _ => writing.log.has_room(),
-        }
-    }
-
     /// How full the log is, per cent; 100 only if it really is.
     fn percent(&self, writing: &Writing) -> u64 {
         if self.is_full.load(Ordering::Acquire) { 100 } else { (writing.log.held.saturating_mul(100) / writing.capacity.max(1)).min(99) }
@@ -417,59 +315,6 @@ impl Arrivals {
         if let Some((since, _)) = writing.broken.take() {
             tracing::info!(source = %self.settings.source, seconds = since.elapsed().as_secs(), "the arrival log can be written again: the source is protected");
         }
-    }
-
-    /// The end of a clean stop: all is made durable, and the log says that it ended in order.
-    pub fn close(&self) {
-        {
-            let mut writing = self.lock();
-            if !writing.log.stores.is_empty() {
-                let end = format::end_block(now_ns());
-                // Without it the next start of another boot takes the end for a loss of power, and says so.
-                if let Ok(tail) = writing.log.append(&end) {
-                    self.tail.store(tail, Ordering::Release);
-                }
-            }
-        }
-        self.sync();
-        let (settled, durable) = self.settlement.reached(self.stream);
-        self.tidy(settled, durable);
-    }
-
-    /// Writes the block that was made; says where it ends.
-    fn write(&self, writing: &mut Writing) -> Result<u64, Why> {
-        let block = std::mem::take(&mut writing.block);
-        let now = Instant::now();
-        let outcome = match writing.broken {
-            Some((_, again)) if now < again => Err(AppendError::Broken(String::new())),
-            _ => writing.log.append(&block),
-        };
-        let outcome = match outcome {
-            Ok(end) => {
-                // What was kept in memory before follows at once.
-                if writing.broken.is_some() && writing.log.rescue().is_ok() {
-                    self.mended(writing);
-                }
-                Ok(end)
-            }
-            Err(AppendError::Full(full)) => Err(Why::Disk(full)),
-            Err(AppendError::Broken(_)) if writing.log.memory + block.len() > self.settings.memory => Err(Why::Memory),
-            Err(AppendError::Broken(words)) => {
-                if writing.broken.is_none() {
-                    tracing::error!(source = %self.settings.source, error = words, "the arrival log can't be written: what comes is kept in memory alone, and a kill would lose it");
-                }
-                let since = writing.broken.map_or(now, |(since, _)| since);
-                if !words.is_empty() {
-                    writing.broken = Some((since, now + TRY_AGAIN));
-                }
-                Ok(writing.log.remember(&block))
-            }
-        };
-        writing.block = block;
-        if outcome.is_ok() && writing.full.take().is_some() {
-            tracing::info!(source = %self.settings.source, "the arrival log has room again");
-        }
-        outcome
     }
 
     /// Whether no file can be written, so that what comes is in memory alone.
@@ -485,130 +330,6 @@ impl Arrivals {
         let shedding = || writing.shedding.map(|refused| format!("it fills: {refused} messages were refused, the least severe first"));
         writing.full.map(|(why, _)| why.to_string()).or_else(shedding)
     }
-
-    fn fills(&self, writing: &mut Writing, why: Why) {
-        if writing.full.replace((why, Instant::now())).is_none() {
-            tracing::warn!(source = %self.settings.source, "the arrival log has no more room: {why}");
-        }
-        self.is_full.store(true, Ordering::Release);
-    }
-
-    fn count_shed(&self, transport: Transport, shed: &shed::Counts) {
-        let all: u64 = shed.iter().map(|(_, count)| count).sum();
-        if all == 0 {
-            return;
-        }
-        {
-            let mut writing = self.lock();
-            if writing.shedding.is_none() {
-                tracing::warn!(source = %self.settings.source, transport = transport.word(), "the arrival log fills: messages are refused and counted, the least severe first");
-            }
-            *writing.shedding.get_or_insert(0) += all;
-        }
-        for (severity, count) in shed.iter() {
-            let place = format!("{}, severity {}", transport.word(), severity.word());
-            self.missed(Missed::Shed, Amount { events: count, ..Amount::default() }, &place.into(), "");
-        }
-    }
-}
-
-impl Intake for Arrivals {
-    fn take(&self, frames: &Frames<'_>) -> Taken {
-        let sheds = self.settings.when_full.unwrap_or(WhenFull::of(frames.transport)) == WhenFull::Shed;
-        let mut guard = self.lock();
-        let writing = &mut *guard;
-        let percent = self.percent(writing);
-        if !sheds && percent >= 100 {
-            return Taken::Full;
-        }
-        let mut shed = shed::Counts::default();
-        let least = if sheds { shed::least_accepted(percent) } else { Some(Severity::Debug) };
-        let mut block = std::mem::take(&mut writing.block);
-        block.clear();
-        let (parts, tail) = (&mut writing.parts, writing.log.tail);
-        let kept = format::write_block(&mut block, frames, |frame, at| {
-            let severity = Severity::of(frames.bytes_of(frame));
-            let (refused, began) = judge(parts, frames.peer, frame, least.is_none_or(|least| severity > least), tail + at);
-            if refused && frame.last {
-                shed.add(severity);
-            }
-            (!refused).then_some(began)
-        });
-        writing.block = block;
-        let outcome = if kept == 0 { Ok(writing.log.tail) } else { self.write(writing) };
-        match outcome {
-            Ok(end) => {
-                self.tail.store(end, Ordering::SeqCst);
-                drop(guard);
-                self.count_shed(frames.transport, &shed);
-                self.came.ring();
-                if self.resting.swap(false, Ordering::SeqCst) {
-                    self.asked.ring();
-                }
-                Taken::Accepted { end }
-            }
-            Err(full) => {
-                self.fills(writing, full);
-                let end = writing.log.tail;
-                if !sheds {
-                    return Taken::Full;
-                }
-                // What follows of a message whose beginning is refused is refused as well.
-                if let Some(part) = writing.parts.get_mut(frames.peer) {
-                    part.0 = true;
-                }
-                drop(guard);
-                let mut shed = shed::Counts::default();
-                for frame in frames.frames.iter().filter(|frame| frame.last) {
-                    shed.add(Severity::of(frames.bytes_of(frame)));
-                }
-                self.count_shed(frames.transport, &shed);
-                Taken::Accepted { end }
-            }
-        }
-    }
-
-    fn wait_for_room(&self, patience: Duration) -> bool {
-        let guard = self.lock();
-        drop(self.roomy.wait_timeout_while(guard, patience, |_| self.is_full.load(Ordering::Acquire)));
-        self.has_room()
-    }
-
-    fn has_room(&self) -> bool {
-        !self.is_full.load(Ordering::Acquire)
-    }
-
-    fn ask_for_safety(&self) {
-        if !self.wanted.swap(true, Ordering::AcqRel) {
-            self.asked.ring();
-        }
-    }
-
-    fn is_safe(&self, end: u64) -> bool {
-        self.safe.load(Ordering::Acquire) >= end
-    }
-
-    fn missed(&self, reason: Missed, amount: Amount, place: &Arc<str>, words: &str) {
-        let at = At { place: &gaps::Place::Named(Arc::clone(place)), stream: None, from: None, words };
-        self.settlement.missed(&self.settings.source, reason, amount, &at);
-    }
-}
-
-/// Whether a frame is refused, and where its message began: the first part of a message decides for all of them.
-fn judge(parts: &mut HashMap<Box<str>, (bool, u64)>, peer: &str, frame: &Frame, judged: bool, at: u64) -> (bool, u64) {
-    if frame.part == 0 {
-        return (judged, at);
-    }
-    let (refused, began) = if frame.part == 1 { (judged, at) } else { parts.get(peer).copied().unwrap_or((false, at)) };
-    if frame.last {
-        parts.remove(peer);
-    } else if frame.part == 1 {
-        if parts.len() >= PARTS_KEPT {
-            parts.clear();
-        }
-        parts.insert(peer.into(), (refused, began));
-    }
-    (refused, began)
 }
 
 /// Begins a segment at once, and makes sure that it is there after a loss of power: by it the next start tells that from a clean end. Where that

@@ -1,4 +1,4 @@
-//! The listeners of a syslog source: what comes over the network and local sockets is made into messages and handed to the [`Intake`]. A thread for
+//! The listeners of a syslog source: what comes over the network and local sockets is made into messages and handed to the [`Intake`]. Two threads for
 //! each socket of datagrams, one for all connections.
 //!
 //! An address that can't be had, because another program has it or this one may not, is no reason to stop: it is said, and tried again.
@@ -65,6 +65,8 @@ pub struct Settings {
     pub peer_rate: Option<u32>,
     /// For `tls://`.
     pub tls: Option<TlsSettings>,
+    /// Has its files read again.
+    pub renew: tls::Renew,
     /// The mode of sockets in the file system.
     pub socket_mode: u32,
     /// Their owner and group, where they are to have others than this process.
@@ -174,7 +176,7 @@ impl Listeners {
     }
 }
 
-/// A thread that takes in datagrams.
+/// A thread for a socket of datagrams.
 fn datagrams(common: &Arc<Common>, address: Address, ready: Option<(socket2::Socket, Transport)>) -> std::io::Result<JoinHandle<()>> {
     let common = Arc::clone(common);
     let name = format!("listen {}", common.settings.source);
@@ -187,7 +189,7 @@ fn datagrams(common: &Arc<Common>, address: Address, ready: Option<(socket2::Soc
             match made {
                 Ok((socket, transport)) => {
                     tracing::info!(source = %common.settings.source, %address, "listening");
-                    udp::Receiver::new(Arc::clone(&common), transport.unwrap_or(Transport::Udp), Arc::clone(&place)).run(&socket);
+                    udp::run(&common, transport.unwrap_or(Transport::Udp), &place, &socket);
                     return socket::leave(&address);
                 }
                 Err(words) => {

@@ -73,6 +73,8 @@ pub struct Reader {
     /// How much is read at once; more for a block that is longer.
     most: usize,
     failing: bool,
+    /// What a start counted as unread, or damage has taken of it, is to be corrected when all has been read.
+    recount: bool,
 }
 
 impl std::fmt::Debug for Reader {
@@ -113,7 +115,20 @@ impl Reader {
         let at = row.position;
         settlement.put(arrivals.stream(), row);
         settlement.note_source(&settings.source);
-        Reader { settings, arrivals, settlement, budget, pool, outlet, at, skip_to, streams: HashMap::new(), most: BLOCK, failing: false }
+        Reader {
+            settings,
+            arrivals,
+            settlement,
+            budget,
+            pool,
+            outlet,
+            at,
+            skip_to,
+            streams: HashMap::new(),
+            most: BLOCK,
+            failing: false,
+            recount: true,
+        }
     }
 
     /// Works until the word to stop, and then as long as there is something and room for it; with `once` until all is read.
@@ -153,6 +168,10 @@ impl Reader {
     pub fn turn(&mut self) -> Next {
         let waiting = self.arrivals.tail().saturating_sub(self.at.offset);
         if waiting == 0 {
+            if std::mem::take(&mut self.recount) {
+                let gone = self.settlement.read_whole(self.arrivals.stream());
+                tracing::debug!(source = %self.settings.source, events = gone.events, "the arrival log is read: so many were counted in it too much");
+            }
             return Next::End;
         }
         let want = usize::try_from(waiting).unwrap_or(self.most).min(self.most);
@@ -188,8 +207,9 @@ impl Reader {
         self.pass(to);
     }
 
-    fn unreadable(&self, events: u64, bytes: u64, words: &str) {
+    fn unreadable(&mut self, events: u64, bytes: u64, words: &str) {
         tracing::error!(source = %self.settings.source, offset = self.at.offset, events, bytes, "the arrival log is damaged: {words}; what was there is lost");
+        self.recount = true;
         let place = gaps::Place::Named(format!("arrival log of {}", self.settings.source).into());
         let at = At { place: &place, stream: Some(self.arrivals.stream()), from: Some(self.at.offset), words };
         self.settlement.missed(&self.settings.source, Missed::Unreadable, Amount { events, bytes, unknown: 0 }, &at);

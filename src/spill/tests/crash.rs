@@ -80,8 +80,14 @@ fn play(shadow: &Shadow, luck: &mut Luck) -> Vec<u8> {
             Step::Truncate(_, len) if luck.bit() => bytes.truncate(usize::try_from(*len).unwrap()),
             Step::Write(_, at, data) => {
                 let at = usize::try_from(*at).unwrap();
-                for (index, chunk) in data.chunks(64).enumerate() {
-                    let at = at + index * 64;
+                // A block that was given its place and never its bytes: zeros.
+                if matches!(luck, Luck::Some(_)) && luck.bit() && luck.bit() {
+                    bytes.resize(bytes.len().max(at + data.len()), 0);
+                }
+                // Pieces of different lengths, so that headers are torn as well.
+                let piece = if luck.bit() { 64 } else { 7 };
+                for (index, chunk) in data.chunks(piece).enumerate() {
+                    let at = at + index * piece;
                     if luck.bit() {
                         bytes.resize(bytes.len().max(at + chunk.len()), 0);
                         bytes[at..at + chunk.len()].copy_from_slice(chunk);

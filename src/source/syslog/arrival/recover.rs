@@ -10,11 +10,14 @@ use super::format::{BLOCK_HEADER, Block, BlockHeader, LEAP, NoSegment, SEGMENT_H
 use super::log::{Log, Place, Store};
 use crate::batch::StreamId;
 use crate::durable::disk::{Disk, Handle, read_full};
+use crate::ledger::Count;
 use crate::spill::KeepFree;
 use crate::spill::room::Share;
 
 /// What is read at a time, bytes.
 const WINDOW: usize = 1 << 20;
+/// The same where only headers are looked at: what follows of a longer block is left out.
+const GLANCE: usize = 16 << 10;
 
 /// Why a log can't be taken in. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +45,8 @@ pub struct Recovered {
     pub power_loss: Option<i64>,
     /// Bytes that were accepted, as the state says, and are neither there nor settled.
     pub lost: u64,
+    /// What is there and not settled. A message in parts counts with each of them, since only headers are looked at; what is read corrects it.
+    pub unread: Count,
 }
 
 /// What the state knows of a log.
@@ -137,6 +142,8 @@ pub(super) fn open(opening: Opening, mint: impl FnOnce() -> StreamId) -> Result<
         log.leaps.extend((after < first).then_some((after, first)));
         let place = Place::File(Arc::clone(&segment.handle));
         log.stores.insert(first, Store { place, end, after, charged: segment.len, failed: false });
+        let counted = count(&*log.disk, segment, end, known.position.max(known.mark));
+        recovered.unread += counted.map_err(|error| OpenError::Io { path: segment.handle.path.clone(), error })?;
     }
     log.leaps.extend(leaps_on.then_some((after, tail)));
     Ok((log, recovered))
@@ -225,6 +232,32 @@ fn list(disk: &dyn Disk, dir: &Path) -> Result<(Vec<Found>, u64), OpenError> {
         }
     }
     Ok((found, unreadable_to))
+}
+
+/// What a segment holds behind `from`, by the headers of its blocks: a start must not wait until gigabytes are read.
+fn count(disk: &dyn Disk, segment: &Found, end: u64, from: u64) -> io::Result<Count> {
+    let (mut sum, mut window) = (Count::default(), Vec::new());
+    let mut at = segment.header.first;
+    while at < end && end > from {
+        let want = usize::try_from(end - at).unwrap_or(GLANCE).min(GLANCE);
+        window.resize(want, 0);
+        let got = read_full(disk, &segment.handle, &mut window, SEGMENT_HEADER as u64 + (at - segment.header.first))?;
+        window.truncate(got);
+        let mut read = 0;
+        while let Some(header) = window.get(read..).and_then(BlockHeader::parse) {
+            let (begin, len) = (at + read as u64, header.block_len() as u64);
+            // Of a block that is settled in part, what is not: about, as messages go.
+            let left = (begin + len).saturating_sub(from.max(begin));
+            sum += Count { events: (u64::from(header.messages) * left).div_ceil(len), bytes: left };
+            read += header.block_len();
+        }
+        if read == 0 {
+            // Damage: who reads it counts it.
+            break;
+        }
+        at += read as u64;
+    }
+    Ok(sum)
 }
 
 /// What the blocks of a segment come to.

@@ -98,6 +98,7 @@ impl Rig {
         let reading = reader::Settings { source: SOURCE.into(), topic: "logs".into(), host: "h".into() };
         let (budget, pool) = (Budget::new(64 << 20), Arc::new(Pool::default()));
         let reader = Reader::new(reading, Arc::clone(&arrivals), Arc::clone(&settlement), budget, pool, Box::new(sink.clone()));
+        settlement.arrived(arrivals.stream(), recovered.unread);
         self.run = Some(Run { settlement, arrivals, reader, sink, recovered, waiting: Vec::new(), front: 0 });
         self.snapshot();
     }
@@ -190,6 +191,51 @@ fn take(arrivals: &Arrivals, transport: Transport, peer: &str, texts: &[String])
 
 fn texts(from: usize, to: usize, len: usize) -> Vec<String> {
     (from..to).map(|number| format!("<13>{number:08}{}", "x".repeat(len))).collect()
+}
+
+/// Read, pending and delivered, as they are shown.
+fn books(rig: &mut Rig) -> (u64, u64, u64) {
+    assert_eq!(rig.run().settlement.imbalances(), []);
+    let books = rig.run().settlement.books();
+    let (_, shown) = books.first().unwrap();
+    (shown.ledger.read.events, shown.pending.events, shown.ledger.delivered.events)
+}
+
+#[test]
+fn what_is_accepted_is_read_and_pending_before_anybody_has_read_it_and_after_a_restart() {
+    let mut rig = Rig::new();
+    rig.take("a", &texts(0, 30, 400));
+    rig.take("b", &texts(30, 50, 10));
+    assert_eq!(books(&mut rig), (50, 50, 0));
+    rig.read();
+    assert_eq!(books(&mut rig), (50, 50, 0), "what is on its way was counted when it came");
+    rig.acknowledge(1, 0);
+    assert_eq!(books(&mut rig), (50, 20, 30));
+    rig.snapshot();
+    rig.kill();
+    assert_eq!(books(&mut rig), (50, 20, 30), "the log holds what is left");
+    rig.take("a", &texts(50, 60, 10));
+    assert_eq!(books(&mut rig), (60, 30, 30));
+    rig.read();
+    rig.acknowledge(usize::MAX, 0);
+    assert_eq!(books(&mut rig), (60, 0, 60));
+}
+
+#[test]
+fn what_was_counted_in_a_log_and_can_t_be_read_is_pending_no_more() {
+    let mut rig = Rig::new();
+    rig.take("a", &texts(0, 10, 10));
+    rig.take("a", &texts(10, 30, 10));
+    rig.run = None;
+    let path = rig.segments().remove(0);
+    let mut bytes = std::fs::read(&path).unwrap();
+    // Within the first block's body: its header stands.
+    bytes[200] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    rig.open();
+    assert_eq!(books(&mut rig), (30, 30, 0));
+    assert_eq!(rig.read().len(), 20);
+    assert_eq!((books(&mut rig), rig.missed(Missed::Unreadable).0), ((20, 20, 0), 10));
 }
 
 #[test]

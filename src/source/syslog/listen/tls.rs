@@ -1,7 +1,9 @@
 //! TLS for syslog (RFC 5425): certificates from files, read again when they change, so that a new certificate needs no restart.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use tokio_rustls::TlsAcceptor;
@@ -12,42 +14,60 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig, crypto};
 
 use super::{Settings, TlsSettings};
 
+/// Has certificates read again, also where their files look as before: what a reload calls.
+#[derive(Clone, Debug, Default)]
+pub struct Renew(Arc<AtomicU64>);
+
+impl Renew {
+    /// From the next connection on the files count as they are now. Connections that are there go on with what they began with.
+    pub fn now(&self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// By what a file is known not to have changed; `None`: it is not there.
+type Stamp = Option<(SystemTime, u64, u64)>;
+
 /// What an acceptor was made of, and it.
-type Made = (Vec<Option<SystemTime>>, Result<TlsAcceptor, String>);
+struct Made {
+    stamps: Vec<Stamp>,
+    renewed: u64,
+    acceptor: Result<TlsAcceptor, String>,
+}
 
 /// The acceptor of a source, made when it is first needed and again when a file has changed.
 pub(super) struct Tls {
     settings: Option<TlsSettings>,
+    renew: Renew,
     made: Option<Made>,
 }
 
 impl Tls {
     pub(super) fn new(settings: &Settings) -> Tls {
-        Tls { settings: settings.tls.clone(), made: None }
+        Tls { settings: settings.tls.clone(), renew: settings.renew.clone(), made: None }
     }
 
     /// For the next connection; or why there is none.
     pub(super) fn acceptor(&mut self) -> Result<TlsAcceptor, String> {
         let Some(settings) = &self.settings else { return Err("the source has no tls table".into()) };
         let files = [Some(&settings.cert_file), Some(&settings.key_file), settings.client_ca_file.as_ref()];
-        let changed = |file: Option<&PathBuf>| file.and_then(|file| std::fs::metadata(file).and_then(|meta| meta.modified()).ok());
-        let stamps: Vec<_> = files.into_iter().map(changed).collect();
-        match &self.made {
-            Some((known, acceptor)) if *known == stamps => acceptor.clone(),
-            _ => {
-                let acceptor = load(settings).map(TlsAcceptor::from);
-                // While new files are half written, the old ones go on.
-                let kept = match (&acceptor, self.made.take()) {
-                    (Err(words), Some((_, Ok(old)))) => {
-                        tracing::error!("{words}; the certificates from before are used on");
-                        Ok(old)
-                    }
-                    _ => acceptor,
-                };
-                self.made = Some((stamps, kept.clone()));
-                kept
-            }
+        let stamp = |file: &PathBuf| std::fs::metadata(file).and_then(|meta| Ok((meta.modified()?, meta.ino(), meta.len()))).ok();
+        let stamps: Vec<Stamp> = files.into_iter().map(|file| file.and_then(stamp)).collect();
+        let renewed = self.renew.0.load(Ordering::Acquire);
+        if let Some(made) = self.made.as_ref().filter(|made| made.stamps == stamps && made.renewed == renewed) {
+            return made.acceptor.clone();
         }
+        let acceptor = load(settings).map(TlsAcceptor::from);
+        // While new files are half written, the old ones go on.
+        let acceptor = match (acceptor, self.made.take().map(|made| made.acceptor)) {
+            (Err(words), Some(Ok(old))) => {
+                tracing::error!("{words}; the certificates from before are used on");
+                Ok(old)
+            }
+            (acceptor, _) => acceptor,
+        };
+        self.made = Some(Made { stamps, renewed, acceptor: acceptor.clone() });
+        acceptor
     }
 }
 
@@ -84,4 +104,34 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let unread = |error| format!("{}: no certificate can be read from it: {error}", file.display());
     let found: Vec<_> = CertificateDer::pem_file_iter(file).map_err(unread)?.collect::<Result<_, _>>().map_err(unread)?;
     if found.is_empty() { Err(format!("{} holds no certificate (PEM)", file.display())) } else { Ok(found) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(dir: &Path) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        std::fs::write(dir.join("cert"), made.cert.pem()).unwrap();
+        std::fs::write(dir.join("key"), made.signing_key.serialize_pem()).unwrap();
+    }
+
+    #[test]
+    fn certificates_are_read_again_when_their_files_change_or_when_it_is_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        store(dir.path());
+        let settings = TlsSettings { cert_file: dir.path().join("cert"), key_file: dir.path().join("key"), client_ca_file: None };
+        let renew = Renew::default();
+        let mut tls = Tls { settings: Some(settings), renew: renew.clone(), made: None };
+        let mut next = || Arc::clone(tls.acceptor().unwrap().config());
+        let first = next();
+        assert!(Arc::ptr_eq(&first, &next()), "nothing has changed");
+        renew.now();
+        let second = next();
+        assert!(!Arc::ptr_eq(&first, &second), "it was asked for");
+        std::fs::write(dir.path().join("key"), "half").unwrap();
+        assert!(Arc::ptr_eq(&second, &next()), "what can't be used is not");
+        store(dir.path());
+        assert!(!Arc::ptr_eq(&second, &next()), "the files have changed");
+    }
 }

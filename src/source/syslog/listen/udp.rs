@@ -1,6 +1,7 @@
-//! Datagrams: a thread for each socket that does nothing but take them in, so that the kernel need not drop any. What it dropped all the same is
-//! counted to the last one.
+//! Datagrams: for each socket a thread that does nothing but take them in, so that the kernel need not drop any, and one that makes messages of them
+//! ([`held`] is between the two). What the kernel dropped all the same is counted to the last one.
 
+mod held;
 mod sys;
 
 use std::collections::HashMap;
@@ -15,6 +16,7 @@ use super::{Common, now_ns};
 use crate::ledger::{Amount, Missed};
 use crate::source::syslog::frame::TooLong;
 use crate::source::syslog::intake::{Frame, Frames, Taken, Transport};
+use held::{Held, Lot};
 
 /// Asks for a receive buffer of so many bytes; says how many the kernel gives.
 pub(super) fn set_buffer(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<usize> {
@@ -25,8 +27,10 @@ pub(super) fn set_buffer(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<usi
 const AT_ONCE: usize = 512;
 /// What all slots of a socket may take, bytes; of which only what datagrams touch is real memory.
 const SLOTS: usize = 8 << 20;
-/// How often the kernel is asked what it has dropped, and the word to stop is looked at.
+/// How often the word to stop is looked at.
 const LOOK: Duration = Duration::from_millis(200);
+/// How often the kernel is asked what it has dropped, and what went wrong is said.
+const SAY: Duration = Duration::from_secs(1);
 /// Datagrams that come faster than this after each other are left to gather for [`GATHER`] while they are few: a call and a write for each of them
 /// would cost more than all the rest.
 const QUICK: Duration = Duration::from_micros(500);
@@ -34,6 +38,8 @@ const QUICK: Duration = Duration::from_micros(500);
 const GATHER: Duration = Duration::from_micros(200);
 /// Few, see [`QUICK`].
 const FEW: usize = 32;
+/// What goes into one block of the arrival log, datagrams and bytes; the last datagram may go beyond.
+const BLOCK: (usize, usize) = (2048, 256 << 10);
 /// Names of senders that are kept ready; beyond it all are made anew.
 const NAMES: usize = 4096;
 
@@ -55,47 +61,46 @@ impl Drops {
     }
 }
 
-/// A socket that is being read.
-pub(super) struct Receiver {
-    common: Arc<Common>,
-    transport: Transport,
-    place: Arc<str>,
-    slots: sys::Slots,
-    drops: Drops,
-    looked: Instant,
-    names: HashMap<SocketAddr, (Box<str>, Box<str>)>,
-    frames: Vec<Frame>,
-    rates: Option<Rates>,
-    /// Messages of senders that are not allowed, since it was last said.
-    refused: (u64, Option<IpAddr>),
+/// Takes in from this socket until the word to stop, and hands on what came.
+pub(super) fn run(common: &Arc<Common>, transport: Transport, place: &Arc<str>, socket: &socket2::Socket) {
+    let held = Held::default();
+    std::thread::scope(|scope| {
+        let receiver = Receiver { common, transport, place, slots: Receiver::slots(common), drops: Drops::default(), held: &held };
+        let name = format!("receive {}", common.settings.source);
+        let spawned = std::thread::Builder::new().name(name).spawn_scoped(scope, move || receiver.run(socket));
+        match spawned {
+            Ok(_) => Writer::new(Arc::clone(common), transport, Arc::clone(place)).run(&held),
+            Err(error) => {
+                tracing::error!(source = %common.settings.source, %place, %error, "the system gives no thread: this address is not listened at");
+            }
+        }
+    });
 }
 
-impl Receiver {
-    pub(super) fn new(common: Arc<Common>, transport: Transport, place: Arc<str>) -> Receiver {
+/// Reads a socket.
+struct Receiver<'a> {
+    common: &'a Common,
+    transport: Transport,
+    place: &'a str,
+    slots: sys::Slots,
+    drops: Drops,
+    held: &'a Held,
+}
+
+impl Receiver<'_> {
+    fn slots(common: &Common) -> sys::Slots {
         let size = common.settings.max_message_size.clamp(1024, 65_536);
-        let count = (SLOTS / size).clamp(16, AT_ONCE);
-        let rates = common.settings.peer_rate.map(Rates::new);
-        Receiver {
-            common,
-            transport,
-            place,
-            slots: sys::Slots::new(count, size),
-            drops: Drops::default(),
-            looked: Instant::now(),
-            names: HashMap::new(),
-            frames: Vec::new(),
-            rates,
-            refused: (0, None),
-        }
+        sys::Slots::new((SLOTS / size).clamp(16, AT_ONCE), size)
     }
 
-    /// Takes in until the word to stop; the socket has [`LOOK`] as its timeout.
-    pub(super) fn run(&mut self, socket: &socket2::Socket) {
+    /// Takes in until the word to stop; the socket gets [`LOOK`] as its timeout.
+    fn run(mut self, socket: &socket2::Socket) {
+        let (source, place) = (&self.common.settings.source, self.place);
         let fd = socket.as_fd();
         if let Err(error) = socket.set_read_timeout(Some(LOOK)).and_then(|()| sys::report_drops(fd)) {
-            tracing::warn!(source = %self.common.settings.source, place = %self.place, %error, "the kernel does not tell what it drops with each datagram; it is asked instead");
+            tracing::warn!(%source, place, %error, "the kernel does not tell what it drops with each datagram; it is asked instead");
         }
-        let mut came = Instant::now();
+        let (mut came, mut looked) = (Instant::now(), Instant::now());
         while !self.common.stopping() {
             match self.slots.receive(fd) {
                 Ok(count) => {
@@ -108,12 +113,13 @@ impl Receiver {
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted) => {}
                 Err(error) => {
                     // An answer to nothing that was sent, mostly; the socket goes on.
-                    tracing::warn!(source = %self.common.settings.source, place = %self.place, %error, "receiving failed");
+                    tracing::warn!(%source, place, %error, "receiving failed");
                     std::thread::sleep(LOOK);
                 }
             }
-            if self.looked.elapsed() >= Duration::from_secs(1) {
-                self.look(fd);
+            if looked.elapsed() >= SAY {
+                looked = Instant::now();
+                self.ask(fd);
             }
         }
         // What is queued was sent before the stop; and the tail of a burst that was dropped is in no datagram.
@@ -121,48 +127,105 @@ impl Receiver {
         while let Ok(count @ 1..) = self.slots.receive(fd) {
             self.take(count);
         }
-        self.look(fd);
+        self.ask(fd);
+        self.held.end();
     }
 
-    /// Asks the kernel what it has dropped, and says who was refused.
-    fn look(&mut self, socket: BorrowedFd<'_>) {
-        self.looked = Instant::now();
-        if let Ok(counter) = sys::dropped(socket)
-            && self.transport == Transport::Udp
-        {
-            self.dropped(counter);
+    fn take(&mut self, count: usize) {
+        let told = (0..count).rev().find_map(|slot| self.slots.datagram(slot)?.drops);
+        self.held.put(&self.slots, count, now_ns());
+        self.dropped(told);
+    }
+
+    /// Asks the kernel what it has dropped.
+    fn ask(&mut self, socket: BorrowedFd<'_>) {
+        self.dropped(sys::dropped(socket).ok().filter(|_| self.transport == Transport::Udp));
+    }
+
+    fn dropped(&mut self, counter: Option<u32>) {
+        let new = counter.map_or(0, |counter| self.drops.new_in(counter));
+        if new > 0 {
+            self.held.dropped(new);
+        }
+    }
+}
+
+/// Makes messages of what a socket got.
+struct Writer {
+    common: Arc<Common>,
+    transport: Transport,
+    place: Arc<str>,
+    names: HashMap<SocketAddr, (Box<str>, Box<str>)>,
+    frames: Vec<Frame>,
+    rates: Option<Rates>,
+    said: Instant,
+    /// Datagrams that the kernel has dropped, since it was last said.
+    dropped: u64,
+    /// Messages of senders that are not allowed, since it was last said.
+    refused: (u64, Option<IpAddr>),
+}
+
+impl Writer {
+    fn new(common: Arc<Common>, transport: Transport, place: Arc<str>) -> Writer {
+        let rates = common.settings.peer_rate.map(Rates::new);
+        let (names, frames) = Default::default();
+        Writer { common, transport, place, names, frames, rates, said: Instant::now(), dropped: 0, refused: (0, None) }
+    }
+
+    /// Hands on what is held, until nothing follows.
+    fn run(&mut self, held: &Held) {
+        let mut lot = Lot::default();
+        while !lot.ended {
+            lot.clear();
+            held.take(&mut lot, SAY);
+            if lot.dropped > 0 {
+                self.dropped += lot.dropped;
+                let amount = Amount { events: lot.dropped, ..Amount::default() };
+                self.common.intake.missed(Missed::KernelDrop, amount, &self.place, "");
+            }
+            self.take(&mut lot);
+            if self.said.elapsed() >= SAY || lot.ended {
+                self.said = Instant::now();
+                self.say();
+            }
+        }
+    }
+
+    /// Says what went wrong, at most once a second, however much it is.
+    fn say(&mut self) {
+        let (source, place) = (&self.common.settings.source, &self.place);
+        if let datagrams @ 1.. = std::mem::take(&mut self.dropped) {
+            tracing::warn!(%source, %place, datagrams, "the kernel has dropped datagrams: its buffer was full");
         }
         if let (refused @ 1.., Some(sender)) = std::mem::take(&mut self.refused) {
-            tracing::warn!(source = %self.common.settings.source, place = %self.place, messages = refused, %sender, "refused: the source's allow names other senders");
-        }
-    }
-
-    fn dropped(&mut self, counter: u32) {
-        let new = self.drops.new_in(counter);
-        if new > 0 {
-            tracing::warn!(source = %self.common.settings.source, place = %self.place, datagrams = new, "the kernel has dropped datagrams: its buffer was full");
-            self.common.intake.missed(Missed::KernelDrop, Amount { events: new, ..Amount::default() }, &self.place, "");
+            tracing::warn!(%source, %place, messages = refused, %sender, "refused: the source's allow names other senders");
         }
     }
 
     /// Hands on what was received, sender by sender: the order matters within one sender alone.
-    fn take(&mut self, count: usize) {
-        let mut datagrams: Vec<sys::Datagram> = (0..count).filter_map(|slot| self.slots.datagram(slot)).collect();
-        if let Some(counter) = datagrams.iter().filter_map(|datagram| datagram.drops).next_back() {
-            self.dropped(counter);
-        }
-        let several = datagrams.windows(2).any(|pair| matches!(pair, [one, other] if one.sender != other.sender));
+    fn take(&mut self, lot: &mut Lot) {
+        let several = lot.datagrams.windows(2).any(|pair| matches!(pair, [one, other] if one.sender != other.sender));
         if several {
-            datagrams.sort_by_key(|datagram| datagram.sender);
+            lot.datagrams.sort_by_key(|datagram| datagram.sender);
         }
-        let received_ns = now_ns();
-        for run in datagrams.chunk_by(|one, other| one.sender == other.sender) {
+        for run in lot.datagrams.chunk_by(|one, other| one.sender == other.sender) {
             let sender = run.first().and_then(|datagram| datagram.sender);
-            self.hand_on(run, sender, received_ns);
+            let mut rest = run;
+            while !rest.is_empty() {
+                let mut bytes = 0;
+                let fit = rest.iter().take(BLOCK.0).take_while(|datagram| {
+                    let fits = bytes < BLOCK.1;
+                    bytes += datagram.len;
+                    fits
+                });
+                let (now, later) = rest.split_at(fit.count().max(1));
+                self.hand_on(&lot.bytes, now, sender, lot.received_ns);
+                rest = later;
+            }
         }
     }
 
-    fn hand_on(&mut self, run: &[sys::Datagram], sender: Option<SocketAddr>, received_ns: i64) {
+    fn hand_on(&mut self, bytes: &[u8], run: &[sys::Datagram], sender: Option<SocketAddr>, received_ns: i64) {
         let settings = &self.common.settings;
         if let Some(sender) = sender.map(|sender| sender.ip()).filter(|sender| !allows(&settings.allow, *sender)) {
             self.refused = (self.refused.0 + run.len() as u64, Some(sender));
@@ -173,8 +236,8 @@ impl Receiver {
         self.frames.clear();
         let (mut cut, mut cut_bytes) = (0, 0);
         for datagram in run {
-            let bytes = self.slots.bytes().get(datagram.start..datagram.start + datagram.len).unwrap_or_default();
-            let trimmed = bytes.strip_suffix(b"\n").or_else(|| bytes.strip_suffix(b"\0")).unwrap_or(bytes);
+            let text = bytes.get(datagram.start..datagram.start + datagram.len).unwrap_or_default();
+            let trimmed = text.strip_suffix(b"\n").or_else(|| text.strip_suffix(b"\0")).unwrap_or(text);
             cut += u64::from(datagram.cut);
             let most = if settings.too_long == TooLong::Truncate { settings.max_message_size } else { usize::MAX };
             cut_bytes += trimmed.len().saturating_sub(most) as u64;
@@ -212,7 +275,7 @@ impl Receiver {
             }
             None => ("local", "local"),
         };
-        let frames = Frames { transport: self.transport, peer, peer_key, received_ns, bytes: self.slots.bytes(), frames: &self.frames };
+        let frames = Frames { transport: self.transport, peer, peer_key, received_ns, bytes, frames: &self.frames };
         while self.common.intake.take(&frames) == Taken::Full {
             // Only with when_full = "block": then the kernel drops, and counts.
             self.common.intake.wait_for_room(LOOK);

@@ -84,6 +84,14 @@ fn messages_without_a_year_are_of_the_nearest_one() {
     }
 }
 
+/// Found by the fuzzer.
+#[test]
+fn seconds_that_no_time_has_are_no_time() {
+    for frame in [" 9846753415:", "<13>9999999999.999999999 x", "<13>9223372037 x"] {
+        assert_eq!(parse(frame.as_bytes(), &context("2026-07-01T12:00:00Z")).time, None, "{frame}");
+    }
+}
+
 #[test]
 fn a_time_without_a_zone_is_of_the_source_s_one() {
     let context = Context { zone: TimeZone::get("Europe/Berlin").unwrap(), ..context("2026-07-01T12:00:00Z") };

@@ -120,12 +120,13 @@ pub(super) fn epoch(bytes: &[u8]) -> Option<(Time, &[u8])> {
         return None;
     }
     let (seconds, rest) = bytes.split_at_checked(whole)?;
-    let seconds = seconds.iter().fold(0_i64, |value, digit| value * 10 + i64::from(digit - b'0'));
-    let Some(fraction) = rest.strip_prefix(b".") else { return Some((Time { ns: seconds * 1_000_000_000, digits: 0 }, rest)) };
+    // Ten digits reach beyond what nanoseconds can count, which end in 2262.
+    let ns = seconds.iter().fold(0_i64, |value, digit| value * 10 + i64::from(digit - b'0')).checked_mul(1_000_000_000)?;
+    let Some(fraction) = rest.strip_prefix(b".") else { return Some((Time { ns, digits: 0 }, rest)) };
     let len = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let digits = u8::try_from(len.min(9)).unwrap_or(9);
     let nanos = number(fraction.get(..usize::from(digits))?)? * 10_i32.pow(9 - u32::from(digits));
-    Some((Time { ns: seconds * 1_000_000_000 + i64::from(nanos), digits }, fraction.get(len..)?))
+    Some((Time { ns: ns.checked_add(i64::from(nanos))?, digits }, fraction.get(len..)?))
 }
 
 /// The time of a civil time so many seconds east of UTC. The date is that of the proleptic Gregorian calendar.
