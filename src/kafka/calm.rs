@@ -162,5 +162,7 @@ mod tests {
         assert_eq!(calm.look([7].into_iter(), again), steps(&[7], &[]));
         assert_eq!(calm.look(std::iter::empty(), again + MS), steps(&[], &[7]));
         assert_eq!(calm.next(), None);
+        // What comes long afterwards has just been sent.
+        assert_eq!(calm.look([7].into_iter(), again + HELD * 10), Steps::default());
     }
 }

@@ -335,6 +335,11 @@ impl Producer {
             self.flights.pop_front();
             self.first_flight += 1;
         }
+        // Nobody looks while nothing is in flight; what comes next must not be taken for something that has waited since then.
+        if self.outstanding == 0 {
+            let released = self.calm.look(std::iter::empty(), now).release;
+            self.pause(&released, false);
+        }
     }
 
     /// Keeps librdkafka from polling without pause while a broker does not answer. Returns when to call it again at the latest.

@@ -219,6 +219,30 @@ fn a_frozen_broker_is_waited_for() {
     verdict.assert_whole("broker frozen", 0, &agent);
 }
 
+/// A line that comes when nothing has been in flight for a while was held for a second, as if it had waited for an answer all that time.
+#[test]
+fn a_trickle_of_lines_is_not_held_up() {
+    let (broker, logs) = (Broker::shared(), temp_dir("logs"));
+    broker.create_topic("trickle", 1, &[]);
+    let file = logs.path().join("app.log");
+    fs::write(&file, "first\n").unwrap();
+    let mut agent = Plan::new(&broker.bootstrap(), "trickle").include(&file).start();
+    broker.wait_for_count("trickle", 1, SOON);
+    let mut log = fs::OpenOptions::new().append(true).open(&file).unwrap();
+    let took = |number: u64| {
+        // The pause is what is tested.
+        thread::sleep(Duration::from_millis(500));
+        let written = Instant::now();
+        writeln!(log, "line {number}").unwrap();
+        wait_until("the line to arrive", SOON, || broker.count("trickle") > number);
+        written.elapsed()
+    };
+    // The quickest of them: a busy machine may be slow, but not each time.
+    let quickest = (1..=8).map(took).min().unwrap();
+    assert!(quickest < Duration::from_millis(800), "each took {quickest:?} or more");
+    assert!(agent.terminate(SOON).success());
+}
+
 #[test]
 fn a_broker_that_is_not_there_at_start_is_named_and_waited_for() {
     let (mut broker, logs) = (Broker::lent(), temp_dir("logs"));
