@@ -153,3 +153,41 @@ fn each_increment_that_is_left_out_is_noticed() {
         assert!(wrong.len() == 1 && wrong[0].1.contains("but delivered"), "{term}: {wrong:?}");
     }
 }
+
+#[test]
+fn what_rules_left_out_is_booked_when_the_position_passes_and_not_before() {
+    let settlement = Settlement::default();
+    settlement.put(ID, row());
+    let (a, _) = topics();
+    let admit = |settlement: &Settlement, base: u64, events: u64| {
+        let end = base + events * 10;
+        settlement.admit(ID, (base, to(end), end), &[(Arc::clone(&a), count(events))]).0
+    };
+    let sifted = |skipped, filtered: u64, bytes| Sifted {
+        skipped,
+        filtered: Count { events: filtered, bytes },
+        by_rule: vec![("noise".into(), count(filtered))],
+    };
+    let tickets = [admit(&settlement, 0, 5), admit(&settlement, 50, 2), admit(&settlement, 70, 4)];
+    settlement.sift(ID, tickets[0], &a, sifted(Count::default(), 2, 0), false);
+    settlement.sift(ID, tickets[1], &a, sifted(Count::default(), 2, 20), true);
+    settlement.sift(ID, tickets[2], &a, sifted(Count::default(), 1, 0), false);
+    assert_eq!(settlement.imbalances(), []);
+    assert_eq!((ledger(&settlement).filtered, ledger(&after_a_kill(&settlement)).read), (Count::default(), Count::default()));
+    settlement.put(ID, row());
+    settle(&settlement, tickets[0], "a", None, Fate::Delivered);
+    settle(&settlement, tickets[2], "a", Some((2, 90)), Fate::Delivered);
+    assert_eq!(settlement.imbalances(), []);
+    let again = after_a_kill(&settlement);
+    assert_eq!(again.imbalances(), []);
+    assert_eq!((ledger(&again).filtered.events, ledger(&again).filtered_by[&Arc::from("noise")].events), (4, 4));
+    assert_eq!((ledger(&again).delivered.events, ledger(&again).read.events, again.began(ID, "a")), (5, 9, 90));
+    // Read again, with one more: two were delivered, one is left out once more, and two are sent, one after the other.
+    let ticket = admit(&again, 70, 5);
+    again.sift(ID, ticket, &a, sifted(Count { events: 2, bytes: 20 }, 1, 0), false);
+    for upto in [Some((1, 110)), None] {
+        settle(&again, ticket, "a", upto, Fate::Delivered);
+        assert_eq!(again.imbalances(), []);
+    }
+    assert_eq!((ledger(&again).read, ledger(&again).filtered.events, ledger(&again).delivered.events), (count(12), 5, 7));
+}
