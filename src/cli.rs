@@ -13,6 +13,7 @@ pub mod positions;
 pub mod progress;
 pub mod spill;
 pub mod status;
+pub mod test;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -59,6 +60,8 @@ enum Command {
         #[arg(long)]
         print: bool,
     },
+    /// Shows what the rules make of lines, and the messages that would be sent
+    Test(test::Options),
     /// Says whether PATH is read, by which source, how far it has come, and what stands in the way
     Explain {
         /// A log file
@@ -107,6 +110,7 @@ pub fn main() -> ExitCode {
     match options.command {
         Command::Run { once } => run(&path, once),
         Command::Check { connect, print } => check::run(&path, print, connect),
+        Command::Test(options) => test::run(&path, &options),
         Command::Explain { path: file } => desk::run(&path, |desk| explain::run(desk, &file)),
         Command::Status { json } => desk::run(&path, |desk| status::run(desk, json)),
         Command::Positions(command) => desk::run(&path, |desk| positions::run(desk, command)),

@@ -13,6 +13,7 @@ pub mod problem;
 pub mod properties;
 mod read;
 pub mod resolve;
+pub mod rules;
 pub mod schema;
 pub mod sources;
 pub mod units;
@@ -91,6 +92,10 @@ pub struct Config {
     pub syslogs: Vec<crate::source::syslog::Settings>,
     /// Its sources of type `journald`.
     pub journals: Vec<crate::source::journald::Settings>,
+    /// Every `[[rule]]`, in the order in which they are written.
+    pub rules: Arc<[crate::rules::Rule]>,
+    /// Every `[[test]]`.
+    pub tests: Vec<rules::Test>,
     /// The text of every include pattern, with the name of its source.
     pub includes: Vec<(Arc<str>, String)>,
     /// Where the configuration can lose data or surprise, as whole sentences.
@@ -110,6 +115,14 @@ impl Config {
             }
         }
         topics
+    }
+
+    /// The name and type of every source.
+    #[must_use]
+    pub fn types(&self) -> Vec<(Arc<str>, &'static str)> {
+        let files = self.files.iter().map(|source| (Arc::clone(&source.name), "file"));
+        let syslogs = self.syslogs.iter().map(|source| (Arc::clone(&source.name), "syslog"));
+        files.chain(syslogs).chain(self.journals.iter().map(|source| (Arc::clone(&source.name), "journald"))).collect()
     }
 
     /// What the operator's tools need to know.

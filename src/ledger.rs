@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::{AddAssign, Sub};
+use std::sync::Arc;
 
 /// Events and the source bytes they came from (line ends included).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -208,8 +209,10 @@ pub struct Ledger {
     pub read: Count,
     /// Acknowledged by Kafka.
     pub delivered: Count,
-    /// Left out by a rule.
+    /// Left out by a rule. What a rule leaves out of a batch of which something is shipped has its bytes counted with that.
     pub filtered: Count,
+    /// The same events by the rule's name, with the bytes that they had; no term of the sum. Bounded by the names that rules ever had.
+    pub filtered_by: BTreeMap<Arc<str>, Count>,
     /// Joined into another event.
     pub merged: Count,
     /// In the dead letters.

@@ -41,6 +41,7 @@ pub mod operator;
 pub mod pool;
 pub mod rate;
 pub mod retry;
+pub mod rules;
 pub mod settlement;
 pub mod shutdown;
 pub mod snapshot;

@@ -16,6 +16,7 @@ use crate::bell::Bell;
 use crate::gaps::outbox::Outbox;
 use crate::gaps::{self, Bound, Gap, Place};
 use crate::ledger::{Amount, Count, Fate, Ledger, Lost, Missed};
+use crate::rules::engine::Sifted;
 use crate::snapshot::rows::{FileState, StreamRow};
 use crate::spill::LaneRow;
 use entry::Entry;
@@ -189,6 +190,29 @@ impl Settlement {
         let mut inner = self.lock();
         if let Some(entry) = inner.streams.get_mut(&id) {
             entry.move_on();
+            inner.book_filtered(id);
+        }
+    }
+
+    /// Up to where this lane had settled events of a stream when this run began: what is read again of them is not sent again.
+    #[must_use]
+    pub fn began(&self, id: StreamId, topic: &str) -> u64 {
+        self.lock().streams.get(&id).map_or(0, |entry| entry.began(topic))
+    }
+
+    /// What became of the events of a batch that was admitted with this ticket for the lane of `topic`, before that lane gets the rest; with
+    /// `all` nothing is left for it. What rules have left out is booked when the resume position passes the batch, so that what will be read
+    /// again is not in the stored books.
+    pub fn sift(&self, id: StreamId, ticket: u64, topic: &Arc<str>, sifted: Sifted, all: bool) {
+        let mut inner = self.lock();
+        let Sifted { skipped, filtered, by_rule } = sifted;
+        let Some(entry) = inner.streams.get_mut(&id) else { return };
+        let Some(twice) = entry.sift(ticket, topic, skipped, (filtered, by_rule)) else { return };
+        let source = Arc::clone(&entry.known().source);
+        let book = inner.book(&source);
+        (book.waiting, book.ledger.read) = (book.waiting - twice, book.ledger.read - twice);
+        if all {
+            inner.settle(id, ticket, topic, None, Fate::Filtered);
         }
     }
 
@@ -282,6 +306,7 @@ impl Settlement {
                 entry.change(|row| row.size = *size);
                 entry.move_on();
                 inner.dirty.insert(*stream);
+                inner.book_filtered(*stream);
             }
         }
     }
@@ -364,6 +389,21 @@ impl Inner {
             let book = self.book(&source);
             book.waiting = book.waiting - fresh;
             self.end(&source, fresh, fate, topic);
+        }
+        self.book_filtered(id);
+    }
+
+    /// Books what rules have left out of what the resume position has just passed.
+    fn book_filtered(&mut self, id: StreamId) {
+        let Some(entry) = self.streams.get_mut(&id).filter(|entry| !entry.passed.is_empty()) else { return };
+        let (passed, source) = (std::mem::take(&mut entry.passed), Arc::clone(&entry.known().source));
+        for (count, by_rule) in passed {
+            self.end(&source, count, Fate::Filtered, "");
+            let book = self.book(&source);
+            book.waiting = book.waiting - count;
+            for (rule, count) in by_rule {
+                *book.ledger.filtered_by.entry(rule).or_default() += count;
+            }
         }
     }
 

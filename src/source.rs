@@ -18,6 +18,11 @@ pub trait Outlet: Send {
     /// ends on a character boundary (never 0).
     fn fits(&self, bytes: &[u8]) -> usize;
 
+    /// Whether it leaves out itself what is read again and was settled before this run; else the source does.
+    fn skips(&self) -> bool {
+        false
+    }
+
     /// What of this stream is unsettled can't be read again: it is to be made durable at once.
     fn protect(&mut self, stream: StreamId) {
         let _ = stream;

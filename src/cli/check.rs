@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::cli::connect;
+use crate::cli::{connect, test};
 use crate::config::units::show_size;
 use crate::config::{self, Config, print};
 use crate::source::syslog;
@@ -36,6 +36,11 @@ pub fn run(path: &Path, print: bool, connect: bool) -> ExitCode {
             return ExitCode::from(BAD_CONFIGURATION);
         }
     };
+    let failures = test::failures(&config);
+    if !failures.is_empty() {
+        report(&mut io::stderr(), &failures);
+        return ExitCode::from(BAD_CONFIGURATION);
+    }
     if print {
         report(&mut io::stdout(), &print::text(&config.shown));
         report(&mut io::stderr(), &verdict(&config));

@@ -29,6 +29,10 @@ pub struct Collected {
     pub environment: Layer,
     /// The sources, in the order of the files, each with its place.
     pub sources: Vec<(Origin, Layer)>,
+    /// The lists of rules, in the order of the files.
+    pub rules: Vec<Node>,
+    /// The lists of tests of them, likewise.
+    pub tests: Vec<Node>,
     /// The mistakes so far.
     pub problems: Vec<Problem>,
     /// The main file as a whole, to blame for what is set nowhere.
@@ -59,7 +63,11 @@ pub fn collect(texts: &[Text], overrides: &[(String, String)], problems: Vec<Pro
 
 impl Collected {
     fn file(&mut self, root: Vec<(String, Node)>) {
-        let (sources, rest): (Vec<_>, Vec<_>) = root.into_iter().partition(|(name, _)| name == "source");
+        let (lists, rest): (Vec<_>, Vec<_>) = root.into_iter().partition(|(name, _)| schema::LISTS.contains(&name.as_str()));
+        let (sources, lists): (Vec<_>, Vec<_>) = lists.into_iter().partition(|(name, _)| name == "source");
+        for (name, node) in lists {
+            if name == "rule" { self.rules.push(node) } else { self.tests.push(node) }
+        }
         table(&mut self.files, &mut self.problems, ("", None), rest);
         for (_, node) in sources {
             let Value::List(items) = node.value else {
@@ -88,9 +96,9 @@ impl Collected {
 
     fn variable(&mut self, name: &str, value: &str) {
         let (first, node) = document::variable(name, value);
-        if first == "source" {
-            let fault = Fault::new("sources can't be set by variables", "set them in the file or in conf.d");
-            self.problems.push(fault.at(&node.origin, "source"));
+        if schema::LISTS.contains(&first.as_str()) {
+            let fault = Fault::new(format!("{first}s can't be set by variables"), "set them in the file or in conf.d");
+            self.problems.push(fault.at(&node.origin, &first));
         } else {
             table(&mut self.environment, &mut self.problems, ("", None), vec![(first, node)]);
         }

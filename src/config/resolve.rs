@@ -74,6 +74,7 @@ impl Findings<'_> {
 /// Every mistake, those found while collecting included, in the order of the files.
 pub fn resolve(mut collected: Collected, machine: &Machine<'_>) -> Result<Config, Problems> {
     let sources = std::mem::take(&mut collected.sources);
+    let lists = (std::mem::take(&mut collected.rules), std::mem::take(&mut collected.tests));
     let problems = std::mem::take(&mut collected.problems);
     let (main, incomplete) = (collected.main.take(), collected.incomplete);
     let (figment, origins) = merge(collected, machine);
@@ -96,7 +97,7 @@ pub fn resolve(mut collected: Collected, machine: &Machine<'_>) -> Result<Config
     }
     let topic = |name: Option<&str>| name.map(Arc::from);
     let spill = spill(&raw.spill, &agent);
-    let config = Config {
+    let mut config = Config {
         kafka: kafka::Settings { bootstrap_servers: properties::servers(raw.kafka.bootstrap_servers.as_ref()), properties },
         encode: encode::Settings {
             format: Format::named(&raw.kafka.format).unwrap_or(Format::Json),
@@ -121,10 +122,13 @@ pub fn resolve(mut collected: Collected, machine: &Machine<'_>) -> Result<Config
         files,
         syslogs,
         journals,
+        rules: Arc::from([]),
+        tests: Vec::new(),
         includes,
         warnings: Vec::new(),
         shown,
     };
+    (config.rules, config.tests) = super::rules::judge(lists, &config.types(), &mut found.problems);
     topics(&config, &mut found);
     if found.problems.is_empty() { Ok(Config { warnings: found.warnings, ..config }) } else { Err(sorted(&mut found)) }
 }

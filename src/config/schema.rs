@@ -122,8 +122,13 @@ pub const TABLES: &[(&str, &str)] = &[
     ("kafka.sasl.password", "a password never stands here itself: write { file = \"…\" }, { credential = \"…\" } or { env = \"…\" }"),
     ("spill", "write [spill]"),
     ("source", "write [[source]]"),
+    ("rule", "write [[rule]]"),
+    ("test", "write [[test]]"),
     ("source.tls", "write tls = { cert_file = \"…\", key_file = \"…\" }"),
 ];
+
+/// Those of which there may be several. What stands in a rule or a test of one is in [`super::rules`].
+pub const LISTS: [&str; 3] = ["source", "rule", "test"];
 
 const fn entry(path: &'static str, kind: Kind, unset: Unset, doc: &'static str) -> Key {
     Key { path, of: &[], kind, unset, doc }

@@ -59,6 +59,8 @@ pub struct Source {
     pub delivered: Amount,
     /// Left out by a rule.
     pub filtered: Amount,
+    /// The same by the rule's name, with the bytes that the events had.
+    pub filtered_by: BTreeMap<String, Amount>,
     /// Joined into another event.
     pub merged: Amount,
     /// In the dead letters.

@@ -12,6 +12,8 @@ use crate::config::Config;
 use crate::encode::{self, Encoder};
 use crate::lane::{Entrance, LaneError, Lanes};
 use crate::pool::Pool;
+use crate::rules::engine::Engine;
+use crate::settlement::Settlement;
 use crate::shutdown::Stop;
 use crate::source::file::held::Held;
 use crate::source::file::watch::Watcher;
@@ -21,21 +23,33 @@ use crate::source::syslog::arrival::{self, Arrivals};
 use crate::source::syslog::{self, Syslog};
 use crate::source::{Outlet, new_stream};
 
-/// Between a source and its lane: encodes each batch and queues it.
+/// Between a source and its lane: takes each batch through the rules, encodes it and queues it.
 struct Way {
+    /// `None`: no rule concerns the source.
+    rules: Option<Engine>,
+    settlement: Arc<Settlement>,
     encoder: Encoder,
     lane: Entrance,
     pool: Arc<Pool>,
 }
 
 impl Outlet for Way {
-    fn push(&mut self, batch: Batch) {
+    fn push(&mut self, mut batch: Batch) {
+        if !self.sift(&mut batch) {
+            self.pool.give_block(batch.bytes);
+            self.pool.give_events(batch.events);
+            return;
+        }
         let arena = self.encoder.arena_for(&batch).map(|capacity| self.pool.block(capacity)).unwrap_or_default();
         let (batch, freed) = self.encoder.encode(batch, arena);
         if let Some(block) = freed {
             self.pool.give_block(block);
         }
         self.lane.send(batch);
+    }
+
+    fn skips(&self) -> bool {
+        self.rules.is_some()
     }
 
     fn protect(&mut self, _: StreamId) {
@@ -45,6 +59,20 @@ impl Outlet for Way {
 
     fn fits(&self, bytes: &[u8]) -> usize {
         self.encoder.fits(bytes)
+    }
+}
+
+impl Way {
+    /// Takes the batch through the rules; whether anything of it is left.
+    fn sift(&mut self, batch: &mut Batch) -> bool {
+        let Some(rules) = &mut self.rules else { return true };
+        let stream = Arc::clone(&batch.stream);
+        let sifted = rules.run(batch, || self.settlement.began(stream.id, &stream.topic));
+        batch.charge.resize(encode::charge_for(batch.bytes.capacity(), batch.events.len()));
+        if let Some(sifted) = sifted {
+            self.settlement.sift(stream.id, batch.ticket, &stream.topic, sifted, batch.events.is_empty());
+        }
+        !batch.events.is_empty()
     }
 }
 
@@ -67,10 +95,16 @@ struct Ground<'a> {
 }
 
 impl Ground<'_> {
-    /// A way to the lane of this topic, for events of this form.
-    fn way(&self, topic: &Arc<str>, encode: &encode::Settings) -> Result<Way, LaneError> {
-        let pool = Arc::clone(&self.lanes.shared().pool);
-        Ok(Way { encoder: Encoder::new(encode), lane: Entrance::new(self.lanes.inbox(topic)?), pool })
+    /// A way to the lane of this topic, for events of this form from the source of this name and type.
+    fn way(&self, topic: &Arc<str>, encode: &encode::Settings, source: (&str, &str)) -> Result<Way, LaneError> {
+        let shared = self.lanes.shared();
+        Ok(Way {
+            rules: Engine::new(&self.config.rules, source, encode.zone.clone(), encode::always_fits(encode)),
+            settlement: Arc::clone(&shared.settlement),
+            encoder: Encoder::new(encode),
+            lane: Entrance::new(self.lanes.inbox(topic)?),
+            pool: Arc::clone(&shared.pool),
+        })
     }
 
     /// The share of the memory that sources of this topic have.
@@ -111,7 +145,7 @@ fn start_files(ground: &Ground<'_>, sources: &mut Sources, stop: &Arc<Stop>, onc
         };
         let bell = Arc::new(Bell::default());
         let rung = Arc::clone(&bell);
-        let way = Box::new(ground.way(&settings.topic, &config.encode)?);
+        let way = Box::new(ground.way(&settings.topic, &config.encode, (&settings.name, "file"))?);
         let source = FileSource::new(settings.clone(), common, way, Watcher::new(move || rung.ring()));
         let (stopping, resting) = (Arc::clone(stop), Arc::clone(&bell));
         let thread = std::thread::Builder::new().name(format!("source {}", settings.name));
@@ -142,7 +176,7 @@ fn start_syslogs(ground: &Ground<'_>, sources: &mut Sources, stop: &Arc<Stop>, o
             mint: new_stream,
         };
         let bell = Arc::new(Bell::default());
-        let way = Box::new(ground.way(&settings.topic, &encode)?);
+        let way = Box::new(ground.way(&settings.topic, &encode, (&settings.name, "syslog"))?);
         let source = Syslog::open(settings.clone(), common, way, &bell)?;
         sources.arrivals.push((Arc::clone(&settings.name), source.arrivals()));
         let (stopping, resting) = (Arc::clone(stop), Arc::clone(&bell));
@@ -168,7 +202,7 @@ fn start_journals(ground: &Ground<'_>, sources: &mut Sources, stop: &Arc<Stop>, 
         };
         let bell = Arc::new(Bell::default());
         let rung = Arc::clone(&bell);
-        let way = Box::new(ground.way(&settings.topic, &config.encode)?);
+        let way = Box::new(ground.way(&settings.topic, &config.encode, (&settings.name, "journald"))?);
         let source = Journald::new(settings.clone(), common, way, Watcher::new(move || rung.ring()));
         let (stopping, resting) = (Arc::clone(stop), Arc::clone(&bell));
         let thread = std::thread::Builder::new().name(format!("source {}", settings.name));

@@ -63,6 +63,7 @@ pub fn source(ledger: &Ledger, pending: Count, kind: &str) -> Source {
         read: ledger.read.into(),
         delivered: ledger.delivered.into(),
         filtered: ledger.filtered.into(),
+        filtered_by: ledger.filtered_by.iter().map(|(rule, count)| (rule.to_string(), Amount::from(*count))).collect(),
         merged: ledger.merged.into(),
         dead_lettered: ledger.dead_lettered.into(),
         pending: pending.into(),

@@ -28,8 +28,15 @@ pub(super) struct Waiting {
     ticket: u64,
     base: u64,
     to: Position,
+    /// What of it was not counted as read before it was admitted.
+    fresh: Count,
     pub(super) parts: Vec<Part>,
+    /// What rules have left out of it; booked when the resume position passes it.
+    filtered: Filtered,
 }
+
+/// What rules have left out, and the same by the rule's name.
+pub(super) type Filtered = (Count, Vec<(Arc<str>, Count)>);
 
 impl Waiting {
     fn is_settled(&self) -> bool {
@@ -45,6 +52,8 @@ struct Feed {
     admitted: Count,
     /// How many batches at the front are settled in it.
     cursor: usize,
+    /// Its mark at the start of this run.
+    began: u64,
 }
 
 /// See the module.
@@ -61,14 +70,17 @@ pub(super) struct Entry {
     pub(super) durable_head: u16,
     /// The offset of its position in the last snapshot.
     pub(super) durable_at: u64,
+    /// What rules have left out of batches that the position has passed; to be taken and booked by who moved it.
+    pub(super) passed: Vec<Filtered>,
 }
 
 impl Entry {
     /// A stream as a row has it; `durable_head` says how much of a head a snapshot has.
     pub(super) fn new(mut row: StreamRow, durable_head: u16) -> Entry {
-        let feeds = std::mem::take(&mut row.feeds).into_iter().map(|row| Feed { admitted: row.settled, row, cursor: 0 }).collect();
+        let feeds =
+            std::mem::take(&mut row.feeds).into_iter().map(|row| Feed { admitted: row.settled, began: row.mark, row, cursor: 0 }).collect();
         let durable_at = row.position.offset;
-        Entry { row, feeds, unread: Count::default(), waiting: VecDeque::new(), durable_head, durable_at }
+        Entry { row, feeds, unread: Count::default(), waiting: VecDeque::new(), durable_head, durable_at, passed: Vec::new() }
     }
 
     /// What is known of the stream, without its feeds.
@@ -94,7 +106,7 @@ impl Entry {
     fn feed(&mut self, topic: &Arc<str>) -> &mut Feed {
         let at = self.feeds.iter().position(|feed| feed.row.topic == *topic).unwrap_or_else(|| {
             let row = FeedRow { topic: Arc::clone(topic), ..FeedRow::default() };
-            self.feeds.push(Feed { row, admitted: Count::default(), cursor: 0 });
+            self.feeds.push(Feed { row, admitted: Count::default(), cursor: 0, began: 0 });
             self.feeds.len() - 1
         });
         &mut self.feeds[at]
@@ -121,7 +133,7 @@ impl Entry {
             let topic = Arc::clone(&feed.row.topic);
             waiting.push(Part { topic, count: *count, done: Count::default(), passed: Count::default(), upto: base, settled: false });
         }
-        self.waiting.push_back(Waiting { ticket, base, to, parts: waiting });
+        self.waiting.push_back(Waiting { ticket, base, to, parts: waiting, filtered: Filtered::default(), fresh: Count::default() });
         before
     }
 
@@ -148,6 +160,9 @@ impl Entry {
         while self.waiting.front().is_some_and(Waiting::is_settled) {
             let Some(done) = self.waiting.pop_front() else { break };
             self.row.position = done.to;
+            if done.filtered.0 != Count::default() {
+                self.passed.push(done.filtered);
+            }
             self.feeds.iter_mut().for_each(|feed| feed.cursor = feed.cursor.saturating_sub(1));
         }
     }
@@ -186,6 +201,7 @@ impl Entry {
         settled += count;
         (feed.row.settled, feed.admitted) = (settled, settled);
         feed.row.mark = feed.row.mark.max(to);
+        feed.began = feed.row.mark;
         between
     }
 
@@ -194,11 +210,15 @@ impl Entry {
         self.unread += count;
     }
 
-    /// Takes so much, which is admitted now, out of what is unread; what of it is not counted as read yet.
+    /// Takes so much, which has just been admitted, out of what is unread; what of it is not counted as read yet.
     pub(super) fn take_unread(&mut self, count: Count) -> Count {
-        let known = Count { events: count.events.min(self.unread.events), bytes: count.bytes.min(self.unread.bytes) };
+        let known = least(count, self.unread);
         self.unread = self.unread - known;
-        count - known
+        let fresh = count - known;
+        if let Some(last) = self.waiting.back_mut() {
+            last.fresh = fresh;
+        }
+        fresh
     }
 
     /// All of the arrival log has been read; what was counted in it and was not there.
@@ -206,14 +226,41 @@ impl Entry {
         std::mem::take(&mut self.unread)
     }
 
+    /// Up to where this lane had settled events when this run began; says something only beyond the position.
+    pub(super) fn began(&self, topic: &str) -> u64 {
+        self.feeds.iter().find(|feed| &*feed.row.topic == topic).map_or(0, |feed| feed.began)
+    }
+
+    /// Of the batch with this ticket, rules have left some out, and some was settled before this run: its lane gets the rest. Returns what
+    /// of the skipped was counted as read for the second time, `None` if the batch is not known; what was not is still to be read.
+    pub(super) fn sift(&mut self, ticket: u64, topic: &Arc<str>, skipped: Count, filtered: Filtered) -> Option<Count> {
+        let at = self.waiting.binary_search_by_key(&ticket, |waiting| waiting.ticket).ok()?;
+        let waiting = self.waiting.get_mut(at)?;
+        let part = waiting.parts.iter_mut().find(|part| part.topic == *topic)?;
+        let gone: Count = [skipped, filtered.0].into_iter().sum();
+        part.count = part.count - gone;
+        waiting.filtered = filtered;
+        waiting.base += skipped.bytes;
+        let twice = least(skipped, waiting.fresh);
+        let feed = self.feed(topic);
+        feed.admitted = feed.admitted - gone;
+        self.unread += skipped - twice;
+        Some(twice)
+    }
+
     /// What is on its way and not settled, or unread, counted where it is.
     pub(super) fn pending(&self) -> Count {
-        let waiting = self.waiting.iter().flat_map(|waiting| &waiting.parts).map(|part| part.count - part.done);
-        waiting.chain([self.unread]).sum()
+        let parts = self.waiting.iter().flat_map(|waiting| &waiting.parts).map(|part| part.count - part.done);
+        parts.chain(self.waiting.iter().map(|waiting| waiting.filtered.0)).chain([self.unread]).sum()
     }
 
     /// Whether [`Entry::pending`] has anything to count.
     pub(super) fn is_pending(&self) -> bool {
         !self.waiting.is_empty() || self.unread != Count::default()
     }
+}
+
+/// The lesser of both, events and bytes each.
+fn least(one: Count, other: Count) -> Count {
+    Count { events: one.events.min(other.events), bytes: one.bytes.min(other.bytes) }
 }

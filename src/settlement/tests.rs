@@ -153,3 +153,60 @@ fn each_increment_that_is_left_out_is_noticed() {
         assert!(wrong.len() == 1 && wrong[0].1.contains("but delivered"), "{term}: {wrong:?}");
     }
 }
+
+#[test]
+fn what_rules_left_out_is_booked_when_the_position_passes_and_not_before() {
+    let settlement = Settlement::default();
+    settlement.put(ID, row());
+    let (a, _) = topics();
+    let admit = |settlement: &Settlement, base: u64, events: u64| {
+        let end = base + events * 10;
+        settlement.admit(ID, (base, to(end), end), &[(Arc::clone(&a), count(events))]).0
+    };
+    let sifted = |skipped, filtered: u64, bytes| Sifted {
+        skipped,
+        filtered: Count { events: filtered, bytes },
+        by_rule: vec![("noise".into(), count(filtered))],
+    };
+    let tickets = [admit(&settlement, 0, 5), admit(&settlement, 50, 2), admit(&settlement, 70, 4)];
+    settlement.sift(ID, tickets[0], &a, sifted(Count::default(), 2, 0), false);
+    settlement.sift(ID, tickets[1], &a, sifted(Count::default(), 2, 20), true);
+    settlement.sift(ID, tickets[2], &a, sifted(Count::default(), 1, 0), false);
+    assert_eq!(settlement.imbalances(), []);
+    assert_eq!((ledger(&settlement).filtered, ledger(&after_a_kill(&settlement)).read), (Count::default(), Count::default()));
+    settlement.put(ID, row());
+    settle(&settlement, tickets[0], "a", None, Fate::Delivered);
+    settle(&settlement, tickets[2], "a", Some((2, 90)), Fate::Delivered);
+    assert_eq!(settlement.imbalances(), []);
+    let again = after_a_kill(&settlement);
+    assert_eq!(again.imbalances(), []);
+    assert_eq!((ledger(&again).filtered.events, ledger(&again).filtered_by[&Arc::from("noise")].events), (4, 4));
+    assert_eq!((ledger(&again).delivered.events, ledger(&again).read.events, again.began(ID, "a")), (5, 9, 90));
+    // Read again, with one more: two were delivered, one is left out once more, and two are sent, one after the other.
+    let ticket = admit(&again, 70, 5);
+    again.sift(ID, ticket, &a, sifted(Count { events: 2, bytes: 20 }, 1, 0), false);
+    for upto in [Some((1, 110)), None] {
+        settle(&again, ticket, "a", upto, Fate::Delivered);
+        assert_eq!(again.imbalances(), []);
+    }
+    assert_eq!((ledger(&again).read, ledger(&again).filtered.events, ledger(&again).delivered.events), (count(12), 5, 7));
+}
+
+/// Of an arrival log only what is not settled was counted when it was opened; where rules have to see all of it again, the rest is not read twice.
+#[test]
+fn what_rules_see_again_of_an_arrival_log_is_not_taken_out_of_what_is_still_to_be_read() {
+    for (unread, left) in [(3, 0), (10, 7)] {
+        let settlement = Settlement::default();
+        settlement.put(ID, row());
+        let (a, _) = topics();
+        settlement.arrived(ID, count(unread));
+        let ticket = settlement.admit(ID, (0, to(50), 50), &[(Arc::clone(&a), count(5))]).0;
+        let sifted = Sifted { skipped: Count { events: 2, bytes: 20 }, filtered: Count { events: 1, bytes: 0 }, by_rule: Vec::new() };
+        settlement.sift(ID, ticket, &a, sifted, false);
+        assert_eq!((ledger(&settlement).read, settlement.imbalances()), (count(unread), vec![]));
+        settle(&settlement, ticket, "a", None, Fate::Delivered);
+        assert_eq!((ledger(&settlement).read, settlement.imbalances()), (count(unread), vec![]));
+        let rest = settlement.read_whole(ID);
+        assert_eq!((rest, ledger(&settlement).read, settlement.imbalances()), (count(left), count(unread - left), vec![]));
+    }
+}

@@ -9,7 +9,8 @@
 //!   u8   birth time known; i64 birth time, ns            u16  lost, each: str reason, count
 //!   u16  head length, u64 head xxh3                      u16  missed, each: str reason, u64 events,
 //!   u64  size last seen, u64 begun at                         u64 bytes, u64 times unknown
-//!   i64  last seen, s since 1970
+//!   i64  last seen, s since 1970                         u16  filtered, each: str rule, count;
+//!                                                             left out where there is none
 //!   u64  offset, u64 line start, u32 part,             lane row, version 1
 //!   u32  hash, u8 tail length, tail bytes                u8   version (1)
 //!   str  source, str key, str first path, str path       u64  log, u64 head, u64 tail
@@ -286,6 +287,13 @@ impl Ledger {
         for (reason, amount) in &self.missed {
             w.str(reason.word().as_bytes()).u64(amount.events).u64(amount.bytes).u64(amount.unknown);
         }
+        // Left out where there is none, as in rows from before there were rules.
+        if !self.filtered_by.is_empty() {
+            w.u16(self.filtered_by.len());
+        }
+        for (rule, count) in &self.filtered_by {
+            w.str(rule.as_bytes()).count(*count);
+        }
         w.0
     }
 
@@ -315,6 +323,10 @@ impl Ledger {
             let word = r.str()?;
             let reason = Missed::ALL.into_iter().find(|reason| reason.word() == &*word).ok_or(RowError::Damaged)?;
             ledger.missed.insert(reason, Amount { events: r.u64()?, bytes: r.u64()?, unknown: r.u64()? });
+        }
+        let rules = if r.0.is_empty() { 0 } else { r.u16()? };
+        for _ in 0..rules {
+            ledger.filtered_by.insert(r.str()?, r.count()?);
         }
         r.end()?;
         Ok(ledger)
@@ -418,6 +430,7 @@ mod tests {
             read: count(21),
             delivered: count(7),
             filtered: count(2),
+            filtered_by: [("health checks".into(), count(2))].into(),
             merged: count(4),
             dead_lettered: count(5),
             lost: Lost::ALL.into_iter().zip([count(1), count(2)]).collect(),
@@ -425,7 +438,9 @@ mod tests {
             resent: count(6),
             possible_duplicates: 3,
         };
-        assert_eq!(Ledger::from_bytes(&ledger.to_bytes()), Ok(ledger));
+        assert_eq!(Ledger::from_bytes(&ledger.to_bytes()), Ok(ledger.clone()));
+        let old = Ledger { filtered_by: [].into(), ..ledger };
+        assert_eq!(Ledger::from_bytes(&old.to_bytes()), Ok(old));
     }
 
     #[test]

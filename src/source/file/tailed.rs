@@ -311,7 +311,8 @@ impl Tailed {
         let enlarge = rest == Rest::Parts && !self.long;
         let rest = if enlarge { Rest::Wait } else { rest };
         let (offset, part, line_start) = (self.at.offset, self.at.part, self.at.line_start);
-        let made = split(block, &Cut { offset, data, part, line_start, skip_to: self.skip_to, rest, fits: &fits }, &mut events);
+        let skip_to = if outlet.skips() { 0 } else { self.skip_to };
+        let made = split(block, &Cut { offset, data, part, line_start, skip_to, rest, fits: &fits }, &mut events);
         if made.consumed == 0 {
             pool.give_events(events);
             self.long |= enlarge;

@@ -111,7 +111,7 @@ impl Reader {
         // The next start gives no offset again that this run may have given, also if only memory had it.
         row.begun_at = arrivals.tail();
         row.evidence.head_hash = arrivals.boot_mark();
-        let skip_to = row.feed(&settings.topic).map_or(0, |feed| feed.mark);
+        let skip_to = row.feed(&settings.topic).filter(|_| !outlet.skips()).map_or(0, |feed| feed.mark);
         let at = row.position;
         settlement.put(arrivals.stream(), row);
         settlement.note_source(&settings.source);

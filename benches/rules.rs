@@ -1,0 +1,122 @@
+//! `cargo bench --bench rules`: what rules add to a line of nginx's log, over batches as a file source makes them, without Kafka. Beside it what the
+//! JSON of the same line takes. Apart from throughput.rs because a few hundredths of a microsecond are not seen beside a broker.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss,
+    reason = "a measurement that can't go on stops there; figures are rounded anyway"
+)]
+
+#[allow(unreachable_pub, reason = "shared with the other benchmarks")]
+mod access_log;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::tz::TimeZone;
+use logferry::batch::{Batch, Event, Origin, Position, Stream, StreamId};
+use logferry::budget::Budget;
+use logferry::encode::{Encoder, Format, Settings};
+use logferry::ledger::Count;
+use logferry::rules::engine::Engine;
+use logferry::rules::redact::{Find, Redact};
+use logferry::rules::when::When;
+use logferry::rules::{Action, Rule};
+use regex::bytes::Regex;
+
+const LINES: u64 = 200_000;
+const BATCH: usize = 3000;
+const ROUNDS: usize = 9;
+
+fn batches(text: &[u8]) -> Vec<Batch> {
+    let stream = Arc::new(Stream {
+        id: StreamId(7),
+        source: "web".into(),
+        key: Box::default(),
+        origin: Origin::File((*b"/var/log/nginx/access.log").into()),
+        topic: "t".into(),
+    });
+    let lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
+    let batch = |lines: &[&[u8]]| {
+        let (mut bytes, mut events) = (Vec::new(), Vec::new());
+        for line in lines {
+            let (from, len) = (u32::try_from(bytes.len()).unwrap(), u32::try_from(line.len()).unwrap());
+            events.push(Event::whole(from, len - 1, from, from + len));
+            bytes.extend_from_slice(line);
+        }
+        let end = bytes.len() as u64;
+        let to = Position { offset: end, line_start: end, ..Position::START };
+        Batch {
+            stream: Arc::clone(&stream),
+            bytes,
+            events,
+            base: 0,
+            line_start: 0,
+            to,
+            observed_ns: 0,
+            ticket: 1,
+            since: Instant::now(),
+            before: Count::default(),
+            copy: None,
+            part_headers: false,
+            charge: Budget::new(1 << 30).charge(0),
+        }
+    };
+    lines.chunks(BATCH).map(batch).collect()
+}
+
+/// The least of several rounds, microseconds a line.
+fn least(text: &[u8], mut work: impl FnMut(Batch)) -> f64 {
+    let rounds = (0..ROUNDS).map(|_| {
+        let batches = batches(text);
+        let begun = Instant::now();
+        batches.into_iter().for_each(&mut work);
+        begun.elapsed().as_secs_f64() * 1e6 / LINES as f64
+    });
+    rounds.fold(f64::INFINITY, f64::min)
+}
+
+fn with(rules: Vec<(When, Action)>, text: &[u8]) -> f64 {
+    let rules = rules.into_iter().enumerate().map(|(at, (when, action))| Rule::new(&at.to_string(), when, action)).collect();
+    let mut engine = Engine::new(&rules, ("web", "file"), TimeZone::UTC, 1 << 16).expect("a rule that concerns the source");
+    least(text, |mut batch| drop(engine.run(&mut batch, || 0)))
+}
+
+fn message(pattern: &str) -> When {
+    When::Message(vec![Regex::new(pattern).unwrap()])
+}
+
+fn redact(name: &str) -> (When, Action) {
+    (When::All(Vec::new()), Action::Redact(Redact { find: Find::ready(name, None).unwrap(), with: format!("[{name}]").into_bytes() }))
+}
+
+fn main() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    access_log::write(file.path(), LINES).unwrap();
+    let text = std::fs::read(file.path()).unwrap();
+    let settings = Settings { format: Format::Json, max_event: 900 << 10, host: "h".into(), labels: Vec::new(), zone: TimeZone::UTC };
+    let mut encoder = Encoder::new(&settings);
+    let nothing = least(&text, drop);
+    let json = least(&text, |batch| drop(encoder.encode(batch, Vec::new())));
+    let ten = [
+        r"GET /healthz",
+        r"GET /metrics",
+        r"kube-probe/\d",
+        r"ELB-HealthChecker/\d",
+        r"Pingdom\.com_bot",
+        r#""OPTIONS [^"]* HTTP/"#,
+        r"/robots\.txt",
+        r"/favicon\.(?:ico|png)",
+        r"UptimeRobot/[0-9.]+",
+        r#"" 499 \d+ "#,
+    ];
+    let ten = ten.iter().map(|pattern| (message(pattern), Action::Drop)).collect();
+    println!("µs a line, least of {ROUNDS} rounds of {LINES} lines; the batches' own cost ({nothing:.3}) is taken off");
+    println!("plain json                                   {:.3}", json - nothing);
+    println!("(a) one drop rule by substring               {:.3}", with(vec![(message("GET /healthz"), Action::Drop)], &text) - nothing);
+    println!("(b) ten rules with regexes                   {:.3}", with(ten, &text) - nothing);
+    println!("(d) redact e-mail and IPv4                   {:.3}", with(vec![redact("email"), redact("ipv4")], &text) - nothing);
+}

@@ -1,0 +1,279 @@
+//! `logferry test`: what becomes of lines under the rules, and the message that would be sent; and the `[[test]]` tables of the configuration,
+//! which `check` runs. Needs neither Kafka nor a daemon.
+
+use std::fmt::Write as _;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+
+use super::check::BAD_CONFIGURATION;
+use crate::batch::{Batch, Event, Origin, Position, Stream, StreamId};
+use crate::budget::{Budget, Charge};
+use crate::config::rules::Expected;
+use crate::config::{self, Config};
+use crate::encode::{self, Encoder};
+use crate::ledger::Count;
+use crate::rules::engine::Engine;
+use crate::source::syslog::intake::Transport;
+
+/// A longer line is cut here, and that is said, bytes; a source would ship it in parts.
+const LONGEST: usize = 1 << 20;
+
+/// Options of `logferry test`.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// The source whose lines they are, of type file or syslog [default: the first one]
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+    /// The path of the file that the lines are of, for rules that ask for it
+    #[arg(long, value_name = "PATH", default_value = "/var/log/test.log")]
+    path: String,
+    /// A file of lines; without it they come from standard input
+    input: Option<PathBuf>,
+}
+
+/// What became of one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// This rule has left it out.
+    Dropped(String),
+    /// It is shipped: its message, and the record's value.
+    Kept(Vec<u8>, Vec<u8>),
+}
+
+/// Takes lines of one source through the rules and the encoder.
+#[derive(Debug)]
+pub struct Trial {
+    engine: Option<Engine>,
+    encoder: Encoder,
+    stream: Arc<Stream>,
+    offset: u64,
+}
+
+impl Trial {
+    /// For lines of this source as if of a file at `path`; `None` if there is no such source whose lines can be tried.
+    #[must_use]
+    pub fn new(config: &Config, source: &str, path: &str) -> Option<Trial> {
+        let (name, kind) = config.types().into_iter().find(|(name, kind)| **name == *source && *kind != "journald")?;
+        let topic = config.named.iter().find(|named| named.name == name).map(|named| Arc::clone(&named.topic))?;
+        let syslog = config.syslogs.iter().find(|syslog| syslog.name == name);
+        let zone = syslog.map_or(jiff::tz::TimeZone::UTC, |syslog| syslog.zone.clone());
+        let encode = encode::Settings { zone: zone.clone(), ..config.encode.clone() };
+        let origin = match kind {
+            "syslog" => Origin::Arrivals { peer: "192.0.2.1".into(), transport: Transport::Tcp },
+            _ => Origin::File(path.as_bytes().into()),
+        };
+        Some(Trial {
+            engine: Engine::new(&config.rules, (source, kind), zone, encode::always_fits(&encode)),
+            encoder: Encoder::new(&encode),
+            stream: Arc::new(Stream { id: StreamId(0), source: name, key: Box::default(), origin, topic }),
+            offset: 0,
+        })
+    }
+
+    /// What becomes of this line.
+    pub fn line(&mut self, line: &[u8]) -> Outcome {
+        let mut batch = self.batch(line);
+        if let Some(sifted) = self.engine.as_mut().and_then(|engine| engine.run(&mut batch, || 0))
+            && let Some((rule, _)) = sifted.by_rule.first()
+        {
+            return Outcome::Dropped(rule.to_string());
+        }
+        let text = |batch: &Batch| batch.events.first().map(|event| batch.event_bytes(event).to_vec()).unwrap_or_default();
+        let message = text(&batch);
+        let (batch, _) = self.encoder.encode(batch, Vec::new());
+        Outcome::Kept(message, text(&batch))
+    }
+
+    fn batch(&mut self, line: &[u8]) -> Batch {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok();
+        let observed_ns = now.and_then(|time| i64::try_from(time.as_nanos()).ok()).unwrap_or(0);
+        // As in an arrival log, the time of receipt stands in front of a syslog message.
+        let mut bytes = observed_ns.to_le_bytes().to_vec();
+        bytes.extend_from_slice(line);
+        let narrow = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let (base, to) = (self.offset, self.offset + line.len() as u64 + 1);
+        self.offset = to;
+        Batch {
+            stream: Arc::clone(&self.stream),
+            bytes,
+            events: vec![Event::whole(8, narrow(line.len()), 0, narrow(line.len() + 1))],
+            base,
+            line_start: base,
+            to: Position { offset: to, line_start: to, ..Position::START },
+            observed_ns,
+            ticket: 0,
+            since: Instant::now(),
+            before: Count::default(),
+            copy: None,
+            part_headers: false,
+            charge: charge(),
+        }
+    }
+}
+
+/// There is no budget to share: one line is held at a time.
+fn charge() -> Charge {
+    Budget::new(LONGEST * 4).charge(0)
+}
+
+/// Tries every line; the exit status is 0 whatever becomes of them, 1 if they can't be read.
+#[must_use]
+pub fn run(path: &Path, options: &Options) -> ExitCode {
+    let config = match config::load(path) {
+        Ok(config) => config,
+        Err(problems) => {
+            eprint(&format!("{problems}\n"));
+            return ExitCode::from(BAD_CONFIGURATION);
+        }
+    };
+    let types = config.types();
+    let first = types.iter().find(|(_, kind)| *kind != "journald").map(|(name, _)| name.to_string());
+    let source = options.source.clone().or(first).unwrap_or_default();
+    let Some(mut trial) = Trial::new(&config, &source, &options.path) else {
+        eprint(&format!("there is no source {source:?} of type file or syslog whose lines could be tried; name one with --source\n"));
+        return ExitCode::from(2);
+    };
+    let result = match &options.input {
+        None => lines(&mut trial, &mut io::stdin().lock(), &mut io::stdout().lock()),
+        Some(file) => match std::fs::File::open(file) {
+            Ok(opened) => lines(&mut trial, &mut BufReader::new(opened), &mut io::stdout().lock()),
+            Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", file.display()))),
+        },
+    };
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            eprint(&format!("the lines can't be tried: {error}\n"));
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn eprint(text: &str) {
+    // Standard error that is gone is no reason to fail.
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// Tries each line and writes a line about it.
+fn lines(trial: &mut Trial, from: &mut impl BufRead, to: &mut impl Write) -> io::Result<()> {
+    let (mut line, mut count) = (Vec::new(), [0_u64; 2]);
+    loop {
+        line.clear();
+        if io::Read::take(&mut *from, LONGEST as u64).read_until(b'\n', &mut line)? == 0 {
+            break;
+        }
+        let text = line.strip_suffix(b"\n").unwrap_or(&line);
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        match trial.line(text) {
+            Outcome::Dropped(rule) => {
+                count[1] += 1;
+                writeln!(to, "dropped by {rule:?}: {}", String::from_utf8_lossy(text))?;
+            }
+            Outcome::Kept(_, value) => {
+                count[0] += 1;
+                write!(to, "kept, to {}: ", trial.stream.topic)?;
+                to.write_all(&value)?;
+                to.write_all(b"\n")?;
+            }
+        }
+    }
+    let [kept, dropped] = count;
+    writeln!(to, "{kept} kept, {dropped} dropped")
+}
+
+/// Runs the configuration's tests; a line for each that fails.
+#[must_use]
+pub fn failures(config: &Config) -> String {
+    let mut text = String::new();
+    for test in &config.tests {
+        let Some(mut trial) = Trial::new(config, &test.source, "/var/log/test.log") else { continue };
+        let outcome = trial.line(test.input.as_bytes());
+        let became = match (&outcome, &test.expected) {
+            (Outcome::Dropped(rule), Expected::DroppedBy(expected)) if rule == expected => continue,
+            (Outcome::Kept(message, _), Expected::Message(expected)) if *message == expected.as_bytes() => continue,
+            (Outcome::Dropped(rule), _) => format!("it was dropped by {rule:?}"),
+            (Outcome::Kept(message, _), _) => format!("it was kept as {:?}", String::from_utf8_lossy(message)),
+        };
+        let wanted = match &test.expected {
+            Expected::DroppedBy(rule) => format!("to be dropped by {rule:?}"),
+            Expected::Message(message) => format!("to be kept as {message:?}"),
+        };
+        let _ = writeln!(text, "{}: test: {:?} was expected {wanted}; {became}", test.origin, test.input);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = r#"
+kafka = { bootstrap_servers = "localhost:1", topic = "t" }
+agent = { id = "i", host = "h", state_dir = "/s" }
+[[source]]
+name = "web"
+type = "file"
+include = ["/var/log/nginx/*.log"]
+[[source]]
+name = "net"
+type = "syslog"
+listen = ["tcp://127.0.0.1:5514"]
+[[rule]]
+name = "health checks"
+when = { source = "web", message = '"GET /healthz' }
+drop = true
+[[rule]]
+name = "chatter"
+when = { app = "cron", not = { severity = { at_least = "warning" } } }
+drop = true
+[[rule]]
+redact = { pattern = "email" }
+"#;
+
+    fn config(more: &str) -> Config {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.toml");
+        std::fs::write(&path, format!("{CONFIG}{more}")).unwrap();
+        config::load(&path).unwrap()
+    }
+
+    fn tried(source: &str, input: &str) -> String {
+        let mut out = Vec::new();
+        lines(&mut Trial::new(&config(""), source, "/var/log/nginx/a.log").unwrap(), &mut input.as_bytes(), &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn each_line_is_told_with_the_rule_or_the_message_that_would_be_sent() {
+        let told = tried("web", "x \"GET /healthz HTTP/1.1\"\r\nfrom ann@example.org\n");
+        let told: Vec<&str> = told.lines().collect();
+        assert_eq!(told[0], "dropped by \"health checks\": x \"GET /healthz HTTP/1.1\"");
+        assert!(told[1].starts_with("kept, to t: {\"v\":1,") && told[1].contains("\"message\":\"from [email]\""), "{}", told[1]);
+        assert_eq!(told[2], "1 kept, 1 dropped");
+    }
+
+    #[test]
+    fn a_syslog_message_is_known_by_its_program_and_severity() {
+        let told =
+            tried("net", "<78>Nov 27 01:00:00 h cron[1]: run by ann@example.org\n<75>Nov 27 01:00:00 h cron[1]: failed, ann@example.org\n");
+        let told: Vec<&str> = told.lines().collect();
+        assert!(told[0].starts_with("dropped by \"chatter\""), "{}", told[0]);
+        assert!(told[1].contains("\"message\":\"failed, [email]\"") && told[1].contains("\"app\":\"cron\""), "{}", told[1]);
+    }
+
+    #[test]
+    fn tests_in_the_configuration_are_run_and_told_with_their_place() {
+        let good = "[[test]]\nsource = \"web\"\ninput = '\"GET /healthz'\ndropped_by = \"health checks\"\n[[test]]\nsource = \"web\"\ninput = \"a@b.de\"\nmessage = \"[email]\"\n";
+        assert_eq!(failures(&config(good)), "");
+        let bad = failures(&config("[[test]]\nsource = \"web\"\ninput = \"a@b.de\"\ndropped_by = \"health checks\"\n"));
+        assert!(
+            bad.contains("config.toml:22: test: \"a@b.de\" was expected to be dropped by \"health checks\"; it was kept as \"[email]\""),
+            "{bad}"
+        );
+    }
+}

@@ -1,0 +1,232 @@
+//! Rules over whole batches: what is left, what was counted, and that what is not touched stays where it is.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::tz::TimeZone;
+use proptest::prelude::*;
+use regex::bytes::Regex;
+
+use super::engine::{Engine, Sifted};
+use super::redact::{Find, Redact};
+use super::when::When;
+use super::{Action, Rule};
+use crate::batch::{Batch, Event, Origin, Position, Stream, StreamId};
+use crate::budget::Budget;
+use crate::ledger::Count;
+
+fn batch(lines: &[&str]) -> Batch {
+    let (mut bytes, mut events) = (Vec::new(), Vec::new());
+    for line in lines {
+        let from = u32::try_from(bytes.len()).unwrap();
+        bytes.extend_from_slice(line.as_bytes());
+        bytes.push(b'\n');
+        let len = u32::try_from(line.len()).unwrap();
+        events.push(Event::whole(from, len, from, from + len + 1));
+    }
+    let end = 1000 + bytes.len() as u64;
+    Batch {
+        stream: Arc::new(Stream {
+            id: StreamId(7),
+            source: "web".into(),
+            key: Box::default(),
+            origin: Origin::File((*b"/var/log/web/access.log").into()),
+            topic: "t".into(),
+        }),
+        bytes,
+        events,
+        base: 1000,
+        line_start: 1000,
+        to: Position { offset: end, line_start: end, ..Position::START },
+        observed_ns: 0,
+        ticket: 1,
+        since: Instant::now(),
+        before: Count::default(),
+        copy: None,
+        part_headers: false,
+        charge: Budget::new(1 << 20).charge(0),
+    }
+}
+
+fn message(pattern: &str) -> When {
+    When::Message(vec![Regex::new(pattern).unwrap()])
+}
+
+fn redact(pattern: &str, with: &str) -> Action {
+    Action::Redact(Redact { find: Find::ready(pattern, None).unwrap(), with: with.into() })
+}
+
+fn engine(rules: Vec<(When, Action)>) -> Option<Engine> {
+    let rules = rules.into_iter().enumerate().map(|(at, (when, action))| Rule::new(&format!("rule-{}", at + 1), when, action));
+    Engine::new(&rules.collect(), ("web", "file"), TimeZone::UTC, 1 << 10)
+}
+
+fn texts(batch: &Batch) -> Vec<String> {
+    batch.events.iter().map(|event| String::from_utf8_lossy(batch.event_bytes(event)).into_owned()).collect()
+}
+
+fn blotted(pattern: &str, keep: Option<u32>, text: &str) -> String {
+    let redact = Redact { find: Find::ready(pattern, keep).unwrap(), with: b"*".to_vec() };
+    let mut out = Vec::new();
+    if redact.apply(text.as_bytes(), &mut out, 1 << 10) { String::from_utf8(out).unwrap() } else { format!("untouched: {text}") }
+}
+
+#[test]
+fn what_is_dropped_is_counted_and_what_is_left_stays_where_it_is() {
+    let mut batch = batch(&["GET /healthz", "GET /", "GET /healthz", "POST /", "GET /healthz"]);
+    let (bytes, start) = (batch.bytes.as_ptr(), batch.events[1].start);
+    let sifted = engine(vec![(message("/healthz"), Action::Drop)]).unwrap().run(&mut batch, || 0).unwrap();
+    assert_eq!(texts(&batch), ["GET /", "POST /"]);
+    assert_eq!((batch.bytes.as_ptr(), batch.events[0].start), (bytes, start), "nothing is copied");
+    assert_eq!((sifted.filtered, sifted.skipped), (Count { events: 3, bytes: 0 }, Count::default()));
+    assert_eq!(sifted.by_rule, [("rule-1".into(), Count { events: 3, bytes: 39 })]);
+    assert_eq!(batch.base + u64::from(batch.events[1].to), batch.to.offset, "what is left out behind the last one counts with it");
+}
+
+#[test]
+fn a_batch_of_which_nothing_is_left_gives_its_bytes_to_the_filtered() {
+    let mut batch = batch(&["a", "b"]);
+    let sifted = engine(vec![(When::All(vec![]), Action::Drop)]).unwrap().run(&mut batch, || 0).unwrap();
+    assert_eq!((batch.events.len(), sifted.filtered), (0, Count { events: 2, bytes: 4 }));
+}
+
+#[test]
+fn a_rule_of_another_source_type_or_path_costs_nothing() {
+    assert!(engine(vec![(When::Source(vec!["other".into()]), Action::Drop), (When::Type(vec!["syslog"]), Action::Drop)]).is_none());
+    assert!(engine(vec![(When::Severity(0xFF), Action::Drop)]).is_none(), "a line of a file has no severity");
+    let path = |text: &str| When::Path(vec![crate::source::file::discover::Pattern::parse(text).unwrap()]);
+    let mut other = engine(vec![(path("/srv/*.log"), Action::Drop)]).unwrap();
+    assert_eq!(other.run(&mut batch(&["a"]), || 0), None);
+    let mut this = engine(vec![(When::All(vec![path("/var/log/web/*.log"), message("a")]), Action::Drop)]).unwrap();
+    assert_eq!(this.run(&mut batch(&["a"]), || 0).unwrap().filtered.events, 1);
+}
+
+#[test]
+fn rules_hold_in_their_order_and_see_what_earlier_ones_left() {
+    let rules = vec![
+        (message("important"), Action::Keep),
+        (message("@"), redact("email", "[email]")),
+        (message(r"\[email\]$"), redact("ipv4", "[ip]")),
+        (message("debug"), Action::Drop),
+    ];
+    let mut batch = batch(&["important debug a@b.de", "1.2.3.4 a@b.de", "1.2.3.4 debug", "debug a@b.de", "plain"]);
+    engine(rules).unwrap().run(&mut batch, || 0).unwrap();
+    assert_eq!(texts(&batch), ["important debug a@b.de", "[ip] [email]", "plain"]);
+}
+
+#[test]
+fn what_was_settled_before_is_neither_sent_nor_counted_but_what_is_dropped_of_it_is() {
+    let mut batch = batch(&["aa", "drop", "bb", "cc"]);
+    let sifted = engine(vec![(message("drop"), Action::Drop)]).unwrap().run(&mut batch, || 1000 + 3 + 5).unwrap();
+    assert_eq!(texts(&batch), ["bb", "cc"]);
+    assert_eq!((sifted.skipped, sifted.filtered), (Count { events: 1, bytes: 8 }, Count { events: 1, bytes: 0 }));
+    assert_eq!((batch.base, batch.line_start, batch.events[0].from, batch.events[1].to), (1008, 1008, 0, 6));
+}
+
+#[test]
+fn an_event_in_parts_is_decided_by_its_first() {
+    let mut engine = engine(vec![(message("^drop"), Action::Drop), (message("^blot"), redact("email", "*"))]).unwrap();
+    let part = |text: &str, number, last| {
+        let mut batch = batch(&[text]);
+        batch.events[0] = batch.events[0].as_part(number, last);
+        batch
+    };
+    let mut run = |mut batch: Batch| {
+        let dropped = engine.run(&mut batch, || 0).map_or(0, |sifted: Sifted| sifted.filtered.events);
+        (texts(&batch), dropped)
+    };
+    assert_eq!(run(part("drop this", 1, false)), (vec![], 0));
+    assert_eq!(run(part("and this", 2, false)), (vec![], 0));
+    assert_eq!(run(part("all of it", 3, true)), (vec![], 1), "it counts once, with its last part");
+    assert_eq!(run(part("blot out", 1, false)).0, ["blot out"]);
+    assert_eq!(run(part("drop a@b.de", 2, true)).0, ["drop *"]);
+    assert_eq!(run(part("c@d.de", 7, true)).0, ["*"], "of one whose first part was not seen");
+    assert_eq!(run(part("c@d.de", 1, true)).0, ["c@d.de"]);
+}
+
+#[test]
+fn a_sample_is_the_same_each_time() {
+    let lines: Vec<String> = (0..1000).map(|number| format!("line {number}")).collect();
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let shipped = || {
+        let mut batch = batch(&lines);
+        engine(vec![(When::All(vec![]), Action::Sample(10))]).unwrap().run(&mut batch, || 0);
+        texts(&batch)
+    };
+    assert_eq!(shipped(), shipped());
+    assert!((60..140).contains(&shipped().len()), "{}", shipped().len());
+}
+
+#[test]
+fn addresses_cards_and_tokens_are_found_and_their_likes_are_not() {
+    assert_eq!(blotted("email", None, "from <ann.o+x@mail.example.org>, b@c.de."), "from <*>, *.");
+    assert_eq!(blotted("email", None, "user@localhost @x a@.b git@"), "untouched: user@localhost @x a@.b git@");
+    assert_eq!(blotted("email", None, "jörg@müller.de"), "*");
+    assert_eq!(blotted("ipv4", None, "10.0.0.1:80 (192.168.001.254) 1.2.3.4."), "*:80 (*) *.");
+    assert_eq!(blotted("ipv4", None, "1.2.3 1.2.3.4.5 256.1.1.1 Firefox/128.0"), "untouched: 1.2.3 1.2.3.4.5 256.1.1.1 Firefox/128.0");
+    assert_eq!(blotted("ipv4", Some(24), "203.0.113.77"), "203.0.113.0");
+    assert_eq!(blotted("ipv4", Some(0), "203.0.113.77"), "0.0.0.0");
+    assert_eq!(blotted("ipv6", None, "[2001:db8::1]:443 ::1: fe80::1%eth0"), "[*]:443 *: *%eth0");
+    assert_eq!(blotted("ipv6", None, "12:30:59 std::fs a: b"), "untouched: 12:30:59 std::fs a: b");
+    assert_eq!(blotted("ipv6", Some(32), "2001:db8:aaaa::1"), "2001:db8::");
+    assert_eq!(blotted("card", None, "4111 1111 1111 1111, 4111-1111-1111-1112, 5500005555555559"), "*, 4111-1111-1111-1112, *");
+    assert_eq!(blotted("bearer", None, "Authorization: Bearer abc.DEF-1=="), "Authorization: *");
+    assert_eq!(blotted("aws_key", None, "key AKIAIOSFODNN7EXAMPLE"), "key *");
+}
+
+#[test]
+fn a_replacement_with_groups_and_one_that_would_not_fit() {
+    let find = Find::Regex(Regex::new(r"password=(\w)\w*").unwrap());
+    let redact = Redact { find, with: b"password=$1***".to_vec() };
+    let mut out = Vec::new();
+    assert!(redact.apply(b"x password=secret y", &mut out, 1 << 10));
+    assert_eq!(out, b"x password=s*** y");
+    let long = Redact { find: Find::ready("email", None).unwrap(), with: vec![b'-'; 50] };
+    out.clear();
+    assert!(long.apply(b"a@b.de c@d.de", &mut out, 0));
+    assert_eq!(out, b" ", "it becomes no longer than it was, and nothing is left of what was found");
+}
+
+proptest! {
+    #[test]
+    fn whatever_the_rules_every_event_is_left_filtered_or_skipped(
+        lines in prop::collection::vec("[ab@.1:]{0,12}", 1..20),
+        rules in prop::collection::vec(("[ab.]{1,2}", 0..5_u8), 1..5),
+        skip in 0..120_u64,
+    ) {
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let mut batch = batch(&lines);
+        let all = batch.to.offset - batch.base;
+        let action = |kind| match kind {
+            0 => Action::Drop,
+            1 => Action::Keep,
+            2 => Action::Sample(2),
+            3 => redact("email", "x"),
+            _ => redact("ipv6", "y"),
+        };
+        let rules = rules.iter().map(|(pattern, kind)| (message(pattern), action(*kind))).collect();
+        // As a mark is: at the end of an event.
+        let skip = batch.events.iter().map(|event| 1000 + u64::from(event.to)).take_while(|end| *end < 1000 + skip).last().unwrap_or(0);
+        let sifted = engine(rules).unwrap().run(&mut batch, || skip).unwrap_or_default();
+        let left = batch.events.len() as u64;
+        prop_assert_eq!(left + sifted.filtered.events + sifted.skipped.events, lines.len() as u64);
+        let span = batch.events.last().map_or(0, |event| u64::from(event.to));
+        prop_assert_eq!(span + sifted.filtered.bytes + sifted.skipped.bytes, all);
+        prop_assert_eq!(sifted.by_rule.iter().map(|(_, count)| count.events).sum::<u64>(), sifted.filtered.events);
+    }
+
+    #[test]
+    fn no_bytes_make_a_redaction_panic_or_grow_beyond_its_room(text in prop::collection::vec(any::<u8>(), 0..200), shape in "[0-9a-f:.@ -]{0,60}") {
+        for text in [text.as_slice(), shape.as_bytes()] {
+            for name in Find::READY {
+                let redact = Redact { find: Find::ready(name, None).unwrap(), with: b"[redacted]".to_vec() };
+                let mut out = Vec::new();
+                if redact.apply(text, &mut out, 40) {
+                    prop_assert!(out.len() <= text.len().max(40));
+                } else {
+                    prop_assert!(out.is_empty());
+                }
+            }
+        }
+    }
+}

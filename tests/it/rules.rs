@@ -1,0 +1,112 @@
+//! Rules in a running agent: what they leave out never arrives, everything else does, and the books say how much was which, also over kills and
+//! an outage that fills the spill.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::harness::agent::{Agent, Plan};
+use crate::harness::broker::Broker;
+use crate::harness::lines::{self, LineWriter, Written};
+use crate::harness::oracle::Allowance;
+use crate::harness::topic::{self, Isolation};
+use crate::harness::{temp_dir, wait_until};
+
+const SOON: Duration = Duration::from_secs(20);
+const LATE: Duration = Duration::from_secs(60);
+const MEMORY: u64 = 4 << 20;
+const LINE: u64 = 140 + 240;
+
+/// Leaves out lines whose number ends in 3 or 7, and all of a stretch that is longer than a batch.
+const RULES: &str = r"
+[[rule]]
+name = 'odd ones'
+when = { source = 'files', message = ' seq=[0-9]{9}[37] ' }
+drop = true
+[[rule]]
+name = 'a stretch'
+when = { type = 'file', message = ' seq=00000[23][0-9]{4} ' }
+drop = true
+";
+
+fn is_left_out(number: u64) -> bool {
+    matches!(number % 10, 3 | 7) || (20_000..40_000).contains(&number)
+}
+
+/// Everything that no rule leaves out is there, in order, and nothing else; the books agree to the event.
+#[track_caller]
+fn assert_sifted(broker: &Broker, topic: &str, written: &Written, doubled_at_most: u64, agent: &Agent) {
+    let mut seen: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    let mut doubled = 0;
+    topic::for_each(&broker.bootstrap(), topic, Isolation::ReadUncommitted, |message| {
+        let value = rdkafka::Message::payload(message).unwrap_or_default();
+        let (stream, number) = lines::parse(value).expect("a whole line");
+        let numbers = seen.entry(stream.to_owned()).or_default();
+        match numbers.last() {
+            Some(last) if number <= *last => {
+                assert!(numbers.binary_search(&number).is_ok(), "{stream} {number} comes late");
+                doubled += 1;
+            }
+            _ => numbers.push(number),
+        }
+    });
+    let mut left_out = 0;
+    for (stream, count) in written {
+        let (gone, kept): (Vec<u64>, Vec<u64>) = (0..*count).partition(|number| is_left_out(*number));
+        left_out += gone.len() as u64;
+        assert!(seen.get(stream).is_some_and(|numbers| *numbers == kept), "{stream}: what arrived is not what was to arrive");
+    }
+    assert!(doubled <= doubled_at_most, "{doubled} lines came twice, at most {doubled_at_most} may");
+    let read = written.values().sum();
+    let books = agent.settled_books("files", read);
+    assert_eq!((books.filtered.events, books.delivered.events), (left_out, read - left_out), "{books}");
+}
+
+fn kept(written: &Written) -> u64 {
+    written.values().map(|count| (0..*count).filter(|number| !is_left_out(*number)).count() as u64).sum()
+}
+
+#[test]
+fn kills_change_nothing_about_what_rules_leave_out_and_the_books() {
+    let (broker, logs) = (Broker::shared(), temp_dir("logs"));
+    broker.create_topic("sifted", 3, &[]);
+    let writing = LineWriter::new("w", logs.path().join("app.log")).rate(8000).start();
+    let plan = Plan::new(&broker.bootstrap(), "sifted").agent("memory = \"4MiB\"").extra(RULES).include(logs.path().join("*.log"));
+    let mut agent = plan.start();
+    let mut allowance = Allowance::new(Duration::from_secs(1), MEMORY, LINE);
+    for lines in [16_000, 17_300, 18_900] {
+        let until = writing.written() + lines;
+        allowance.kill(&mut agent, broker, "sifted", || writing.written() >= until);
+        agent.restart();
+    }
+    let written = writing.stop();
+    let kept = kept(&written);
+    wait_until("what is kept to arrive", LATE, || broker.count("sifted") >= kept);
+    agent.settled_books("files", written.values().sum());
+    assert_sifted(broker, "sifted", &written, allowance.most(), &agent);
+    assert!(agent.terminate(SOON).success());
+}
+
+#[test]
+fn what_rules_leave_of_a_batch_goes_through_the_spill_and_a_kill() {
+    let (mut broker, logs) = (Broker::lent(), temp_dir("logs"));
+    broker.create_topic("sifted-spill", 3, &[]);
+    let plan = Plan::new(&broker.bootstrap(), "sifted-spill").agent("memory = \"4MiB\"").extra(RULES).include(logs.path().join("*.log"));
+    let mut agent = plan.extra("[spill]\nafter = \"500ms\"").start();
+    let writing = LineWriter::new("w", logs.path().join("app.log")).rate(8000).start();
+    wait_until("some lines", LATE, || broker.count("sifted-spill") > 2000);
+    broker.kill9();
+    let until = writing.written() + 60_000;
+    wait_until("lines to be written", LATE, || writing.written() >= until);
+    let mut allowance = Allowance::new(Duration::from_secs(1), MEMORY, LINE);
+    allowance.kill_while_away(&mut agent);
+    agent.restart();
+    let until = writing.written() + 16_000;
+    wait_until("lines to be written", LATE, || writing.written() >= until);
+    broker.restart();
+    let written = writing.stop();
+    let kept = kept(&written);
+    wait_until("what is kept to arrive", LATE, || broker.count("sifted-spill") >= kept);
+    agent.settled_books("files", written.values().sum());
+    assert_sifted(&broker, "sifted-spill", &written, allowance.most(), &agent);
+    assert!(agent.terminate(SOON).success());
+}
