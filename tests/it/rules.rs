@@ -2,6 +2,8 @@
 //! an outage that fills the spill.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::time::Duration;
 
 use crate::harness::agent::{Agent, Plan};
@@ -9,7 +11,7 @@ use crate::harness::broker::Broker;
 use crate::harness::lines::{self, LineWriter, Written};
 use crate::harness::oracle::Allowance;
 use crate::harness::topic::{self, Isolation};
-use crate::harness::{temp_dir, wait_until};
+use crate::harness::{free_port, temp_dir, wait_until};
 
 const SOON: Duration = Duration::from_secs(20);
 const LATE: Duration = Duration::from_secs(60);
@@ -35,6 +37,11 @@ fn is_left_out(number: u64) -> bool {
 /// Everything that no rule leaves out is there, in order, and nothing else; the books agree to the event.
 #[track_caller]
 fn assert_sifted(broker: &Broker, topic: &str, written: &Written, doubled_at_most: u64, agent: &Agent) {
+    assert_sifted_of("files", broker, topic, written, doubled_at_most, agent);
+}
+
+#[track_caller]
+fn assert_sifted_of(source: &str, broker: &Broker, topic: &str, written: &Written, doubled_at_most: u64, agent: &Agent) {
     let mut seen: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     let mut doubled = 0;
     topic::for_each(&broker.bootstrap(), topic, Isolation::ReadUncommitted, |message| {
@@ -57,7 +64,7 @@ fn assert_sifted(broker: &Broker, topic: &str, written: &Written, doubled_at_mos
     }
     assert!(doubled <= doubled_at_most, "{doubled} lines came twice, at most {doubled_at_most} may");
     let read = written.values().sum();
-    let books = agent.settled_books("files", read);
+    let books = agent.settled_books(source, read);
     assert_eq!((books.filtered.events, books.delivered.events), (left_out, read - left_out), "{books}");
 }
 
@@ -108,5 +115,43 @@ fn what_rules_leave_of_a_batch_goes_through_the_spill_and_a_kill() {
     wait_until("what is kept to arrive", LATE, || broker.count("sifted-spill") >= kept);
     agent.settled_books("files", written.values().sum());
     assert_sifted(&broker, "sifted-spill", &written, allowance.most(), &agent);
+    assert!(agent.terminate(SOON).success());
+}
+
+/// An arrival log is read again after a kill, by rules from the position on, and each message is in the books once.
+#[test]
+fn what_rules_leave_out_of_syslog_is_counted_once_over_kills() {
+    let mut broker = Broker::lent();
+    broker.create_topic("sifted-net", 1, &[]);
+    let port = free_port();
+    let source = format!("[[source]]\nname = \"net\"\ntype = \"syslog\"\nlisten = [\"tcp://127.0.0.1:{port}\"]\n");
+    let rules = RULES.replace("source = 'files'", "source = 'net'").replace("type = 'file'", "type = 'syslog'");
+    let plan = Plan::new(&broker.bootstrap(), "sifted-net").agent("memory = \"4MiB\"").include("/nonexistent/*.log");
+    let mut agent = plan.extra(&source).extra(&rules).start();
+    let (mut written, mut allowance) = (Written::new(), Allowance::new(Duration::from_secs(1), MEMORY, LINE));
+    for round in 0..4 {
+        agent.wait_for_log("listening", SOON);
+        if round % 2 == 1 {
+            broker.kill9();
+        }
+        let stream = format!("round-{round}");
+        let text: String = (0..50_000).map(|number| lines::line(&stream, number, 60) + "\n").collect();
+        let before = agent.status().source("net").read.events;
+        TcpStream::connect(("127.0.0.1", port)).unwrap().write_all(text.as_bytes()).unwrap();
+        written.insert(stream, 50_000);
+        agent.wait_for_status("the messages to be accepted", LATE, |status| status.source("net").read.events >= before + 50_000);
+        if round % 2 == 1 {
+            allowance.kill_while_away(&mut agent);
+            broker.restart();
+        } else {
+            let begun = broker.count("sifted-net");
+            allowance.kill(&mut agent, &broker, "sifted-net", || broker.count("sifted-net") > begun);
+        }
+        agent.restart();
+    }
+    let kept = kept(&written);
+    wait_until("what is kept to arrive", LATE, || broker.count("sifted-net") >= kept);
+    agent.settled_books("net", written.values().sum());
+    assert_sifted_of("net", &broker, "sifted-net", &written, allowance.most(), &agent);
     assert!(agent.terminate(SOON).success());
 }
