@@ -67,7 +67,7 @@ pub struct Header {
 /// Why a file is not read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
-    /// Its header is all zeros: journald has deleted it and given its blocks back, or is about to write it.
+    /// It has nothing, or its header is all zeros: journald has deleted it and given its blocks back, or is about to write it.
     #[error("it is empty: the journal has deleted it")]
     Zeroed,
     /// Too short, or its first bytes are others.
@@ -114,7 +114,7 @@ impl Header {
     /// # Errors
     /// It is none, or one that can't be read.
     pub fn parse(bytes: &[u8]) -> Result<Header, Unfit> {
-        if !bytes.is_empty() && bytes.iter().take(HEADER).all(|byte| *byte == 0) {
+        if bytes.iter().take(HEADER).all(|byte| *byte == 0) {
             return Err(Unfit::Zeroed);
         }
         if array(bytes, 0) != Some(*MAGIC) {
@@ -310,6 +310,7 @@ mod tests {
     #[test]
     fn a_header_of_zeros_is_a_deleted_file_and_unknown_flags_are_named() {
         assert_eq!(Header::parse(&[0; 300]), Err(Unfit::Zeroed));
+        assert_eq!(Header::parse(b""), Err(Unfit::Zeroed), "journald has just made it");
         assert_eq!(Header::parse(b"#!/bin/sh"), Err(Unfit::NoJournal));
         let mut bytes = [0; 300];
         bytes[..8].copy_from_slice(MAGIC);

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::Journald;
 use super::discover::{Directory, Found, files};
@@ -12,6 +13,9 @@ use super::follow::Journals;
 use super::format::Unfit;
 use super::reader::{JournalFile, ReadError};
 use super::streams::{JournalStream, Part};
+
+/// A file that has nothing yet is looked at again at once for so long after it was made; then with the others.
+const YOUNG: Duration = Duration::from_secs(10);
 
 impl Journald {
     /// Searches all directories.
@@ -134,9 +138,11 @@ impl Journald {
         let key = self.next_key;
         // Between the listing and this another may have taken the name.
         let mut found = found;
+        let mut is_young = false;
         let opened = File::open(&found.path).and_then(|file| Ok((file.metadata()?, file))).map_err(ReadError::Io);
         let opened = opened.and_then(|(meta, file)| {
             let inode = (meta.dev(), meta.ino());
+            is_young = meta.modified().is_ok_and(|time| time.elapsed().is_ok_and(|age| age < YOUNG));
             self.scan_wanted |= inode != found.inode;
             found.inode = inode;
             JournalFile::open(Box::new(file), key, found.closed)
@@ -146,7 +152,7 @@ impl Journald {
             Ok(file) => file,
             // Just deleted, or just made: the next search tells.
             Err(ReadError::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => return,
-            Err(ReadError::Unfit(Unfit::Zeroed)) => return self.scan_wanted |= !found.closed,
+            Err(ReadError::Unfit(Unfit::Zeroed)) => return self.scan_wanted |= is_young && !found.closed,
             Err(error) => {
                 journals.unreadable += 1;
                 return self.unreadable(&found.path, &error);
