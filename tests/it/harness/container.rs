@@ -55,7 +55,8 @@ impl Container {
         self.leader =
             wait_for("process 1 of the container", SOON, || fs::read_to_string(&children).ok()?.split_whitespace().last()?.parse().ok());
         self.nspawn = Some(process);
-        wait_until("the container to run", SOON, || {
+        // A first boot on a machine that is busy otherwise takes its time.
+        wait_until("the container to run", SOON * 3, || {
             let said = self.run(&["systemctl", "is-system-running"]);
             matches!(String::from_utf8_lossy(&said.stdout).trim(), "running" | "degraded")
         });
