@@ -162,27 +162,27 @@ impl Encoder {
             batch.part_headers = batch.events.iter().any(|event| event.part().is_some());
             return (batch, (arena.capacity() > 0).then_some(arena));
         };
-        let mut spare = json.encode(&mut batch, arena);
+        let block = json.encode(&mut batch, arena);
         if let Some(rewrite) = self.rewrite {
-            spare = rewritten(&mut batch, spare, rewrite);
+            let spare = rewritten(&mut batch, block, rewrite);
+            return (batch, Some(spare));
         }
         batch.charge.resize(charge_for(batch.bytes.capacity(), batch.events.len()));
-        (batch, Some(spare))
+        (batch, Some(block))
     }
 }
 
-/// Writes each message once more, into `arena`, and gives back the block that they were in.
+/// Writes each message once more, into `arena`, changes the charge to what they take, and gives back the block that they were in.
 fn rewritten(batch: &mut Batch, mut arena: Vec<u8>, rewrite: Rewrite) -> Vec<u8> {
     arena.clear();
     arena.reserve(batch.bytes.len() + batch.bytes.len() / 2);
-    for index in 0..batch.events.len() {
-        let Some(event) = batch.events.get(index).copied() else { break };
+    let mut events = std::mem::take(&mut batch.events);
+    for event in &mut events {
         let begin = arena.len();
-        rewrite(&mut arena, batch.event_bytes(&event));
-        if let Some(place) = batch.events.get_mut(index) {
-            *place = event.moved(json::span(begin), json::span(arena.len() - begin));
-        }
+        rewrite(&mut arena, batch.event_bytes(event));
+        *event = event.moved(json::span(begin), json::span(arena.len() - begin));
     }
+    batch.events = events;
     batch.charge.resize(charge_for(arena.capacity(), batch.events.len()));
     std::mem::replace(&mut batch.bytes, arena)
 }

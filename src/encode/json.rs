@@ -273,6 +273,19 @@ fn escape_hits(out: &mut Vec<u8>, text: &[u8], mut copied: usize, at: usize, mut
     copied
 }
 
+/// The member `message`, behind others; with its exact bytes where they are no text.
+pub(crate) fn message(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(br#","message":""#);
+    if simdutf8::basic::from_utf8(bytes).is_ok() {
+        escape(out, bytes);
+    } else {
+        escape_lossy(out, bytes);
+        out.extend_from_slice(br#"","message_base64":""#);
+        base64(out, bytes);
+    }
+    out.push(b'"');
+}
+
 /// The same for any bytes: what is not UTF-8 becomes U+FFFD.
 pub(crate) fn escape_lossy(out: &mut Vec<u8>, bytes: &[u8]) {
     for chunk in bytes.utf8_chunks() {

@@ -13,14 +13,12 @@ use super::{Action, Done, Rule};
 use crate::batch::{Batch, Event, Origin, StreamId};
 use crate::encode::LineStarts;
 use crate::ledger::Count;
-use crate::source::syslog::arrival::format::received_ns;
+use crate::source::syslog::arrival::format::{RECEIVED, received_ns};
 use crate::source::syslog::parse::{Context, Parsed, parse};
 
 /// Streams of which is kept what the rules mean for them; beyond it all are forgotten and worked out anew. An event in parts whose first part
 /// is forgotten so is kept.
 const STREAMS_KEPT: usize = 4096;
-/// What stands in front of a syslog message in its batch: when it was received.
-const RECEIVED: usize = 8;
 
 /// What became of a batch's events, beside those that are left in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

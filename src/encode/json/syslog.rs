@@ -3,7 +3,7 @@
 
 use jiff::tz::TimeZone;
 
-use super::{base64, digits, escape, escape_lossy};
+use super::{digits, escape, escape_lossy, message};
 use crate::batch::{Batch, Event, Stream};
 use crate::source::syslog::arrival::format::received_ns;
 use crate::source::syslog::intake::Transport;
@@ -182,18 +182,6 @@ fn field(out: &mut Vec<u8>, key: &[u8], value: Option<&[u8]>) {
 /// Any bytes as text; most of them are ASCII, for which a look at each character is too much.
 fn text(out: &mut Vec<u8>, value: &[u8]) {
     if value.is_ascii() { escape(out, value) } else { escape_lossy(out, value) }
-}
-
-fn message(out: &mut Vec<u8>, message: &[u8]) {
-    out.extend_from_slice(br#","message":""#);
-    if simdutf8::basic::from_utf8(message).is_ok() {
-        escape(out, message);
-    } else {
-        escape_lossy(out, message);
-        out.extend_from_slice(br#"","message_base64":""#);
-        base64(out, message);
-    }
-    out.push(b'"');
 }
 
 /// A piece of structured data: from, to.

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::{Entry, Format, JournalFile, ReadError, Rendered, Renderer, StreamId, Windows, names};
-use crate::encode::json::{digits, escape, escape_lossy, longest};
+use super::{Entry, Format, JournalFile, ReadError, Rendered, Renderer, StreamId, Windows};
+use crate::encode::json::{self, digits, escape, escape_lossy, longest};
 use crate::encode::raw;
 
 /// What a part has beside envelope, fields and text: its number, and the names of what it has.
@@ -77,7 +77,7 @@ impl Renderer {
             let fits = longest(left, room).max(raw::first_character(left)).min(left.len());
             let (text, rest) = left.split_at(fits);
             self.begin(entry, stream, (!whole).then_some(number), out);
-            names::message(out, text);
+            json::message(out, text);
             if !whole {
                 out.extend_from_slice(br#","part":"#);
                 out.extend_from_slice(digits(number.into(), &mut [0; 20]));

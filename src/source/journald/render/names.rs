@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::super::cache::{Cache, Text};
 use super::Fields;
 use crate::encode::Format;
-use crate::encode::json::{base64, escape, escape_lossy};
+use crate::encode::json::{base64, escape, escape_lossy, message};
 
 /// Names that are known at a time; beyond it all are learnt anew.
 const MOST: usize = 4096;
@@ -151,19 +151,6 @@ pub(super) fn text(role: Role, format: Format, name: &[u8], value: &[u8], out: &
         }
     }
     (role, 0)
-}
-
-/// The message; with its exact bytes where they are no text.
-pub(super) fn message(out: &mut Vec<u8>, value: &[u8]) {
-    out.extend_from_slice(br#","message":""#);
-    if simdutf8::basic::from_utf8(value).is_ok() {
-        escape(out, value);
-    } else {
-        escape_lossy(out, value);
-        out.extend_from_slice(br#"","message_base64":""#);
-        base64(out, value);
-    }
-    out.push(b'"');
 }
 
 /// Begins a field among the others; how long that is.

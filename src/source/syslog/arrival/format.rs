@@ -231,10 +231,13 @@ pub fn messages(bytes: &[u8]) -> impl Iterator<Item = Message> + '_ {
     })
 }
 
+/// What stands in front of a message in its batch, bytes: when it was received.
+pub const RECEIVED: usize = 8;
+
 /// When the message at `start` of these bytes, which hold its header in front of it, was received, ns since 1970.
 #[must_use]
 pub fn received_ns(bytes: &[u8], start: usize) -> i64 {
-    let time = start.checked_sub(8).and_then(|at| array(bytes, at));
+    let time = start.checked_sub(RECEIVED).and_then(|at| array(bytes, at));
     time.map_or(0, i64::from_le_bytes)
 }
 
