@@ -241,8 +241,7 @@ impl Lane {
     /// Until when nothing needs to be done for the spill, and how many fresh bytes are worth waking up for.
     pub(super) fn next_spill(&self, now: Instant) -> (Option<usize>, Option<Instant>) {
         let (wanted, due) = self.spilling.next(&self.shared.spill, self.fresh.front().map(|batch| batch.since));
-        let overdue = self.first_uncopied().map(|since| since + self.shared.spill.after).map(|at| at.max(self.spilling.retry_at));
-        let soonest = [due, overdue].into_iter().flatten().min();
+        let soonest = [due, self.copy_due(now)].into_iter().flatten().min();
         (wanted, soonest.map(|at| at.max(now)).filter(|at| *at < now + POLL))
     }
 }

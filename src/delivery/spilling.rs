@@ -18,6 +18,10 @@ const RECORD: usize = 1 << 20;
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// With memory full, the spill is used when nothing was acknowledged for so long.
 const SHORT: Duration = Duration::from_secs(1);
+/// The same while Kafka has not even told the topic's partitions: longer than a cluster in reach takes to answer.
+const UNANSWERED: Duration = Duration::from_millis(250);
+/// How often memory is looked at once that time has passed.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How often what is shown of the spill is brought up to date.
 const SHOW_EVERY: Duration = Duration::from_millis(250);
 /// Encoded records that may wait to be durable, bytes; they are kept in memory until then. At the limit they are made durable early.
@@ -101,7 +105,7 @@ impl Lane {
         let after = self.shared.spill.after;
         // Over the budget: memory that Kafka does not empty is not waited for.
         let budget = &self.shared.budget;
-        let short = !self.queue.is_empty() && self.moved.elapsed() >= SHORT && !budget.has_room(budget.limit() / 4);
+        let short = self.patience_ends().is_some_and(|at| at <= now) && !budget.has_room(budget.limit() / 4);
         let after = if short { Duration::ZERO } else { after };
         if now >= self.spilling.retry_at && self.first_uncopied().is_some_and(|since| since + after <= now) && self.copy() {
             self.spilling.on = Some(now);
@@ -122,6 +126,19 @@ impl Lane {
             self.spilling.shown = now;
             self.show_spill();
         }
+    }
+
+    /// When it has lasted for so long that Kafka takes nothing of what is queued that memory may not be full as well.
+    fn patience_ends(&self) -> Option<Instant> {
+        let patience = if self.count.is_none() { UNANSWERED } else { SHORT };
+        (!self.queue.is_empty()).then(|| self.moved + patience)
+    }
+
+    /// When what has no copy is to be copied at the latest, or memory to be looked at because it may have to be copied before.
+    pub(super) fn copy_due(&self, now: Instant) -> Option<Instant> {
+        let overdue = self.first_uncopied()? + self.shared.spill.after;
+        let look = self.patience_ends().map(|at| if at > now { at } else { now + LOOK_EVERY });
+        Some(look.map_or(overdue, |look| look.min(overdue)).max(self.spilling.retry_at))
     }
 
     pub(super) fn show_spill(&self) {
