@@ -12,8 +12,8 @@ use crate::batch::Batch;
 /// A buffer that a rare large record made larger than this is freed, bytes.
 const KEPT: usize = 4 << 20;
 
-/// zstd's level: of those whose files come to at most a quarter of a log, the quickest.
-const LEVEL: i32 = -2;
+/// zstd's level. -2 takes in a quarter more a second, and its files are 1.4 times as large: more than a quarter of a log that is shipped as JSON.
+const LEVEL: i32 = 1;
 
 /// Compressor, decompressor and their buffers; made when first needed, about 3 MiB when all are.
 #[derive(Default)]
