@@ -19,7 +19,7 @@ use std::time::Instant;
 use jiff::tz::TimeZone;
 use logferry::batch::{Batch, Event, Origin, Position, Stream, StreamId};
 use logferry::budget::Budget;
-use logferry::encode::{Encoder, Format, Settings};
+use logferry::encode::{Encoder, Format, Room, Settings};
 use logferry::ledger::Count;
 use logferry::rules::engine::Engine;
 use logferry::rules::redact::{Find, Redact};
@@ -61,6 +61,7 @@ fn batches(text: &[u8]) -> Vec<Batch> {
             since: Instant::now(),
             before: Count::default(),
             copy: None,
+            extras: Vec::new(),
             part_headers: false,
             charge: Budget::new(1 << 30).charge(0),
         }
@@ -81,7 +82,7 @@ fn least(text: &[u8], mut work: impl FnMut(Batch)) -> f64 {
 
 fn with(rules: Vec<(When, Action)>, text: &[u8]) -> f64 {
     let rules = rules.into_iter().enumerate().map(|(at, (when, action))| Rule::new(&at.to_string(), when, action)).collect();
-    let mut engine = Engine::new(&rules, ("web", "file"), TimeZone::UTC, 1 << 16).expect("a rule that concerns the source");
+    let mut engine = Engine::new(&rules, ("web", "file"), TimeZone::UTC, Room { message: 1 << 16, text: Some(1 << 19) }).expect("a rule that concerns the source");
     least(text, |mut batch| drop(engine.run(&mut batch, || 0)))
 }
 

@@ -196,6 +196,19 @@ impl Event {
     }
 }
 
+/// What rules have found out about an event beside its text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extra {
+    /// Its fields as a JSON object, a span of [`Batch::bytes`]: start, length. None: length 0.
+    pub fields: (u32, u32),
+    /// Why a parser could not read it, likewise.
+    pub error: (u32, u32),
+    /// When it happened, nanoseconds since 1970.
+    pub time: Option<i64>,
+    /// 0 (emergency) to 7 (debug).
+    pub severity: Option<u8>,
+}
+
 /// Where in a lane's spill the messages of a batch are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -216,6 +229,8 @@ pub struct Batch {
     pub bytes: Vec<u8>,
     /// The events, in order; never empty.
     pub events: Vec<Event>,
+    /// What rules have found out: one for each event, or none at all. Of no use once events are encoded.
+    pub extras: Vec<Extra>,
     /// The stream offset that [`Event::from`] and [`Event::to`] count from.
     pub base: u64,
     /// Where the line begins that the first event continues (equal to the first event's own start when it continues none).
@@ -244,6 +259,12 @@ impl Batch {
     pub fn event_bytes(&self, event: &Event) -> &[u8] {
         let start = event.start as usize;
         self.bytes.get(start..start + event.len as usize).unwrap_or_default()
+    }
+
+    /// A span of [`Batch::bytes`].
+    #[must_use]
+    pub fn span(&self, (start, len): (u32, u32)) -> &[u8] {
+        self.bytes.get(start as usize..start as usize + len as usize).unwrap_or_default()
     }
 
     /// Where an event ends in its stream.

@@ -3,7 +3,7 @@
 mod ecs;
 pub mod gap;
 pub mod json;
-mod members;
+pub(crate) mod members;
 mod otlp;
 pub mod raw;
 #[cfg(test)]
@@ -91,6 +91,24 @@ impl Settings {
             Format::Otlp => (Format::Json, otlp::json_room(self.max_event)),
         };
         Settings { format, max_event, ..self.clone() }
+    }
+}
+
+/// How long what rules write may become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// No message becomes longer than it was or than this, whichever is more, bytes.
+    pub message: usize,
+    /// What a message's text and its fields may take in JSON, bytes; `None`: the format has no fields.
+    pub text: Option<usize>,
+}
+
+impl Settings {
+    /// The room for what rules write.
+    #[must_use]
+    pub fn room(&self) -> Room {
+        let text = (self.format != Format::Raw).then(|| json::Json::new(&self.before_rewriting()).text_room());
+        Room { message: always_fits(self), text }
     }
 }
 

@@ -5,13 +5,22 @@
 //! | --- | --- |
 //! | whether a rule concerns an event | [`when`] |
 //! | what is blotted out of a message | [`redact`] |
+//! | a message is taken apart, and what is found in it | [`parse`], [`fields`] |
+//! | texts with fields in them | [`template`] |
+//! | an event's time and severity out of its fields | [`change`] |
+//! | how many events go through | [`limit`] |
 //! | a batch goes through the rules | [`engine`] |
 //!
 //! What a stream can't change (source, type, path) is decided once for it: a rule that none of its events can meet costs it nothing. An event
 //! that no rule touches is not copied.
 
+pub mod change;
 pub mod engine;
+pub mod fields;
+pub mod limit;
+pub mod parse;
 pub mod redact;
+pub mod template;
 #[cfg(test)]
 mod tests;
 pub mod when;
@@ -19,7 +28,10 @@ pub mod when;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use limit::Limit;
+use parse::Form;
 use redact::Redact;
+use template::Template;
 use when::When;
 
 /// One `[[rule]]`; built by `config/rules.rs`.
@@ -50,10 +62,41 @@ pub enum Action {
     Drop,
     /// They are shipped; later rules don't see them.
     Keep,
-    /// All but one in so many are left out.
-    Sample(u64),
-    /// Parts of their message are replaced.
+    /// All but one in so many are left out; with a field, all that have the same value there share one fate.
+    Sample(u64, Option<Box<[u8]>>),
+    /// Parts of their message and of their fields are replaced.
     Redact(Redact),
+    /// Their message is taken apart into fields.
+    Parse(Form),
+    /// Fields get these values.
+    Set(Vec<(Box<[u8]>, Template)>),
+    /// Fields are taken away.
+    Remove(Vec<Box<[u8]>>),
+    /// Fields get other names: from, to.
+    Rename(Vec<(Box<[u8]>, Box<[u8]>)>),
+    /// Their time is what a field says.
+    Timestamp(change::Time),
+    /// They get a severity.
+    Severity(Severity),
+    /// More of them than so many in a time are left out, for each key.
+    RateLimit(Limit, Option<Template>),
+}
+
+/// Which severity a rule gives.
+#[derive(Debug)]
+pub enum Severity {
+    /// This one, 0 (emergency) to 7 (debug).
+    Is(u8),
+    /// What the word or the number in this field means.
+    Of(Box<[u8]>),
+}
+
+impl Action {
+    /// Whether it gives an event more than its text.
+    #[must_use]
+    pub fn enriches(&self) -> bool {
+        matches!(self, Action::Parse(_) | Action::Set(_) | Action::Timestamp(_) | Action::Severity(_))
+    }
 }
 
 /// What one rule has done since the start, over all sources.
@@ -62,6 +105,7 @@ pub struct Tally {
     matched: AtomicU64,
     dropped: AtomicU64,
     changed: AtomicU64,
+    errors: AtomicU64,
 }
 
 /// A [`Tally`] as it is now.
@@ -71,8 +115,10 @@ pub struct Done {
     pub matched: u64,
     /// Events left out.
     pub dropped: u64,
-    /// Events whose message was changed.
+    /// Events whose message, fields, time or severity were changed.
     pub changed: u64,
+    /// Events on which it could not do what it is for: not of the form, a field that is missing, a time that can't be read.
+    pub errors: u64,
 }
 
 impl Tally {
@@ -80,12 +126,13 @@ impl Tally {
         self.matched.fetch_add(done.matched, Ordering::Relaxed);
         self.dropped.fetch_add(done.dropped, Ordering::Relaxed);
         self.changed.fetch_add(done.changed, Ordering::Relaxed);
+        self.errors.fetch_add(done.errors, Ordering::Relaxed);
     }
 
     /// What was done until now.
     #[must_use]
     pub fn done(&self) -> Done {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        Done { matched: of(&self.matched), dropped: of(&self.dropped), changed: of(&self.changed) }
+        Done { matched: of(&self.matched), dropped: of(&self.dropped), changed: of(&self.changed), errors: of(&self.errors) }
     }
 }

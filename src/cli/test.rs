@@ -68,7 +68,7 @@ impl Trial {
             _ => Origin::File(path.as_bytes().into()),
         };
         Some(Trial {
-            engine: Engine::new(&config.rules, (source, kind), zone, encode::always_fits(&encode)),
+            engine: Engine::new(&config.rules, (source, kind), zone, encode.room()),
             encoder: Encoder::new(&encode),
             stream: Arc::new(Stream { id: StreamId(0), source: name, key: Box::default(), origin, topic }),
             offset: 0,
@@ -110,6 +110,7 @@ impl Trial {
             since: Instant::now(),
             before: Count::default(),
             copy: None,
+            extras: Vec::new(),
             part_headers: false,
             charge: charge(),
         }

@@ -99,7 +99,7 @@ impl Ground<'_> {
     fn way(&self, topic: &Arc<str>, encode: &encode::Settings, source: (&str, &str)) -> Result<Way, LaneError> {
         let shared = self.lanes.shared();
         Ok(Way {
-            rules: Engine::new(&self.config.rules, source, encode.zone.clone(), encode::always_fits(encode)),
+            rules: Engine::new(&self.config.rules, source, encode.zone.clone(), encode.room()),
             settlement: Arc::clone(&shared.settlement),
             encoder: Encoder::new(encode),
             lane: Entrance::new(self.lanes.inbox(topic)?),

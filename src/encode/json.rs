@@ -11,10 +11,15 @@ use jiff::Timestamp;
 
 use super::{LineStarts, Settings, raw};
 use crate::batch::{Batch, Origin, Stream, StreamId};
+use crate::source::syslog::parse::severity_word;
+use crate::source::syslog::parse::time::Time;
 
 /// Room kept in every message for what [`Json::fits`] does not know: the stream's source and path, of 256 and 4096 bytes, should each byte of
 /// them need six. Where `max_event` is so small that this is more than half of it, half of it is kept.
 const STREAM_ROOM: usize = 6 * (256 + 4096);
+
+/// How every message begins.
+const HEAD: &str = r#"{"v":1,"timestamp":""#;
 
 const REPLACEMENT: &[u8] = "\u{FFFD}".as_bytes();
 
@@ -29,6 +34,9 @@ pub struct Json {
     end: Vec<u8>,
     /// From the start of the object to the offset in its event id; of the present batch.
     head: Vec<u8>,
+    /// Where in it the event's time ends.
+    time_end: usize,
+    event_time: syslog::Seconds,
     /// From after the text to the offset; of the present batch.
     path: Vec<u8>,
     syslog: syslog::Syslog,
@@ -40,6 +48,43 @@ struct Message<'a> {
     part: Option<(u32, bool)>,
     partial: bool,
     text: Text<'a>,
+    extra: Found<'a>,
+}
+
+/// What rules have found out about an event.
+#[derive(Clone, Copy, Default)]
+struct Found<'a> {
+    time: Option<i64>,
+    severity: Option<u8>,
+    /// As a JSON object, or empty.
+    fields: &'a [u8],
+    error: &'a [u8],
+}
+
+impl<'a> Found<'a> {
+    fn of(batch: &'a Batch, index: usize) -> Found<'a> {
+        batch.extras.get(index).map_or_else(Found::default, |extra| Found {
+            time: extra.time,
+            severity: extra.severity,
+            fields: batch.span(extra.fields),
+            error: batch.span(extra.error),
+        })
+    }
+
+    fn write_fields(&self, out: &mut Vec<u8>) {
+        if !self.fields.is_empty() {
+            out.extend_from_slice(br#","fields":"#);
+            out.extend_from_slice(self.fields);
+        }
+    }
+
+    fn write_error(&self, out: &mut Vec<u8>) {
+        if !self.error.is_empty() {
+            out.extend_from_slice(br#","parse_error":""#);
+            escape_lossy(out, self.error);
+            out.push(b'"');
+        }
+    }
 }
 
 enum Text<'a> {
@@ -58,17 +103,24 @@ impl Json {
             host,
             end: labels(&settings.labels),
             head: Vec::new(),
+            time_end: 0,
+            event_time: syslog::Seconds::new(),
             path: Vec::new(),
             syslog: syslog::Syslog::new(settings.zone.clone()),
         };
         let nowhere = Stream { id: StreamId(0), source: "".into(), key: Box::default(), origin: Origin::Finished, topic: "".into() };
         json.begin(&nowhere, 0);
         let mut widest = Vec::new();
-        let message = Message { line: u64::MAX, part: Some((u32::MAX, false)), partial: true, text: Text::Other(&[]) };
+        let message = Message { line: u64::MAX, part: Some((u32::MAX, false)), partial: true, text: Text::Other(&[]), extra: Found::default() };
         json.write(&mut widest, &message);
         let room = widest.len() + STREAM_ROOM.min(settings.max_event / 2);
         json.text_room = settings.max_event.saturating_sub(room);
         json
+    }
+
+    /// What a message's text may take, escaped, and with it the fields.
+    pub(super) fn text_room(&self) -> usize {
+        self.text_room
     }
 
     /// How many of these bytes fit into one message; see [`super::Encoder::fits`].
@@ -116,10 +168,11 @@ impl Json {
         let all = simdutf8::basic::from_utf8(if arrivals.is_some() { &[] } else { &batch.bytes }).ok();
         let mut lines = LineStarts::of(batch);
         let mut events = mem::take(&mut batch.events);
-        for event in &mut events {
+        for (index, event) in events.iter_mut().enumerate() {
+            let extra = Found::of(batch, index);
             if arrivals.is_some() {
                 let begin = arena.len();
-                self.syslog.write(&mut arena, batch, event, lines.next(event), &self.end);
+                self.syslog.write(&mut arena, batch, event, lines.next(event), (&self.end, extra));
                 *event = event.moved(span(begin), span(arena.len() - begin));
                 continue;
             }
@@ -128,10 +181,11 @@ impl Json {
             let known = all.is_some_and(|all| all.is_char_boundary(start) && all.is_char_boundary(start + bytes.len()));
             let text = if known || simdutf8::basic::from_utf8(bytes).is_ok() { Text::Utf8(bytes) } else { Text::Other(bytes) };
             let begin = arena.len();
-            self.write(&mut arena, &Message { line: lines.next(event), part: event.part(), partial: event.partial(), text });
+            self.write(&mut arena, &Message { line: lines.next(event), part: event.part(), partial: event.partial(), text, extra });
             *event = event.moved(span(begin), span(arena.len() - begin));
         }
         batch.events = events;
+        batch.extras.clear();
         let block = mem::replace(&mut batch.bytes, arena);
         if spare.capacity() > block.capacity() { spare } else { block }
     }
@@ -141,7 +195,9 @@ impl Json {
         // Every i64 of nanoseconds lies in jiff's range (1677 to 2262).
         let time = Timestamp::from_nanosecond(i128::from(observed_ns)).unwrap_or(Timestamp::UNIX_EPOCH);
         self.head.clear();
-        self.head.extend_from_slice(format!(r#"{{"v":1,"timestamp":"{time:.6}","observed_timestamp":"{time:.6}","host":""#).as_bytes());
+        self.head.extend_from_slice(format!(r#"{HEAD}{time:.6}"#).as_bytes());
+        self.time_end = self.head.len();
+        self.head.extend_from_slice(format!(r#"","observed_timestamp":"{time:.6}","host":""#).as_bytes());
         self.head.extend_from_slice(&self.host);
         self.head.extend_from_slice(br#"","source":""#);
         escape(&mut self.head, stream.source.as_bytes());
@@ -154,14 +210,24 @@ impl Json {
     }
 
     /// Writes one message.
-    fn write(&self, out: &mut Vec<u8>, message: &Message<'_>) {
+    fn write(&mut self, out: &mut Vec<u8>, message: &Message<'_>) {
         let mut room = [0; 20];
         let offset = digits(message.line, &mut room);
-        out.extend_from_slice(&self.head);
+        let mut head = self.head.as_slice();
+        if let Some(ns) = message.extra.time {
+            out.extend_from_slice(HEAD.as_bytes());
+            self.event_time.write(out, Time { ns, digits: 9 });
+            head = head.get(self.time_end..).unwrap_or_default();
+        }
+        out.extend_from_slice(head);
         out.extend_from_slice(offset);
         if let Some((part, _)) = message.part {
             out.push(b':');
             out.extend_from_slice(digits(part.into(), &mut [0; 20]));
+        }
+        if let Some(severity) = message.extra.severity {
+            out.extend_from_slice(br#"","severity":""#);
+            out.extend_from_slice(severity_word(severity).as_bytes());
         }
         out.extend_from_slice(br#"","message":""#);
         match message.text {
@@ -181,10 +247,19 @@ impl Json {
         if message.partial {
             out.extend_from_slice(br#","partial":true"#);
         }
+        message.extra.write_error(out);
         out.extend_from_slice(&self.path);
         out.extend_from_slice(offset);
+        message.extra.write_fields(out);
         out.extend_from_slice(&self.end);
     }
+}
+
+/// Whether a text of these bytes fits into `room` when so much else has to go there.
+pub(crate) fn fits_beside(bytes: &[u8], room: usize, beside: usize) -> bool {
+    // A byte takes at most 6 in the text and, with others, 4/3 in base64.
+    let left = room.saturating_sub(beside);
+    bytes.len() * 8 + 4 <= left || (left > 0 && longest(bytes, left) == bytes.len())
 }
 
 /// The longest prefix of whole characters whose text, and base64 where it is not UTF-8, take no more than `room`.

@@ -6,7 +6,7 @@ use memchr::memchr2;
 
 /// A value, as it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Value<'a> {
+pub(crate) enum Value<'a> {
     /// What is between the quotes, escaped.
     Text(&'a [u8]),
     /// A number, `true`, `false` or `null`.
@@ -17,13 +17,42 @@ pub(super) enum Value<'a> {
     Array(&'a [u8]),
 }
 
+impl<'a> Value<'a> {
+    /// A value that stands alone.
+    pub(crate) fn of(json: &'a [u8]) -> Option<Value<'a>> {
+        value(json).map(|(value, _)| value)
+    }
+}
+
+/// The members of an object with its braces, each value as it is written, a string's quotes included.
+pub(crate) fn whole_members(object: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let mut members = Members::of(object);
+    std::iter::from_fn(move || {
+        let before = members.0;
+        let (name, _) = members.next()?;
+        let written = before.get(..before.len() - members.0.len())?;
+        Some((name, written.get(usize::from(written.starts_with(b",")) + name.len() + b"\"\":".len()..)?))
+    })
+}
+
+/// The elements of an array with its brackets, each as it is written.
+pub(crate) fn whole_elements(array: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut elements = Elements::of(array);
+    std::iter::from_fn(move || {
+        let before = elements.0;
+        elements.next()?;
+        let written = before.get(..before.len() - elements.0.len())?;
+        Some(written.strip_prefix(b",").unwrap_or(written))
+    })
+}
+
 /// The members of an object, in their order: the name between its quotes, escaped, and the value. Ends early where the bytes are no such object.
 #[derive(Clone, Debug)]
-pub(super) struct Members<'a>(&'a [u8]);
+pub(crate) struct Members<'a>(&'a [u8]);
 
 impl<'a> Members<'a> {
     /// Of this object with its braces.
-    pub(super) fn of(object: &'a [u8]) -> Members<'a> {
+    pub(crate) fn of(object: &'a [u8]) -> Members<'a> {
         Members(object.strip_prefix(b"{").unwrap_or_default())
     }
 }
@@ -42,11 +71,11 @@ impl<'a> Iterator for Members<'a> {
 
 /// The elements of an array, in their order.
 #[derive(Clone, Debug)]
-pub(super) struct Elements<'a>(&'a [u8]);
+pub(crate) struct Elements<'a>(&'a [u8]);
 
 impl<'a> Elements<'a> {
     /// Of this array with its brackets.
-    pub(super) fn of(array: &'a [u8]) -> Elements<'a> {
+    pub(crate) fn of(array: &'a [u8]) -> Elements<'a> {
         Elements(array.strip_prefix(b"[").unwrap_or_default())
     }
 }
@@ -104,7 +133,7 @@ fn nested(bytes: &[u8]) -> Option<usize> {
 }
 
 /// Writes the text that an escaped one stands for (RFC 8259, section 7).
-pub(super) fn unescape(out: &mut Vec<u8>, escaped: &[u8]) {
+pub(crate) fn unescape(out: &mut Vec<u8>, escaped: &[u8]) {
     let mut rest = escaped;
     while let Some(at) = memchr::memchr(b'\\', rest) {
         out.extend_from_slice(rest.get(..at).unwrap_or_default());

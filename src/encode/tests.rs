@@ -91,6 +91,7 @@ fn batch(stream: Arc<Stream>, base: u64, lines: &[Line]) -> Batch {
         since: Instant::now(),
         before: Count::default(),
         copy: None,
+        extras: Vec::new(),
         part_headers: false,
         charge,
     }

@@ -1,20 +1,21 @@
-//! A batch goes through the rules: events are left out, or their message is written anew behind the batch's own bytes; all else stays where
-//! it is. Pure.
+//! A batch goes through the rules: events are left out, or what becomes of them is written behind the batch's own bytes; all else stays where it
+//! is. What happens to one event is in [`event`]. Pure.
+
+mod event;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use regex::bytes::RegexSet;
-use xxhash_rust::xxh3::xxh3_64;
 
-use super::when::{Look, Of, When};
+use super::parse::{Around, Form};
+use super::when::{Of, When};
 use super::{Action, Done, Rule};
-use crate::batch::{Batch, Event, Origin, StreamId};
-use crate::encode::LineStarts;
+use crate::batch::{Batch, Event, Extra, StreamId};
+use crate::encode::{LineStarts, Room};
 use crate::ledger::Count;
-use crate::source::syslog::arrival::format::{RECEIVED, received_ns};
-use crate::source::syslog::parse::{Context, Parsed, parse};
+use event::Desk;
 
 /// Streams of which is kept what the rules mean for them; beyond it all are forgotten and worked out anew. An event in parts whose first part
 /// is forgotten so is kept.
@@ -54,37 +55,44 @@ struct Decided {
 #[derive(Debug)]
 pub struct Engine {
     rules: Arc<[Rule]>,
-    zone: TimeZone,
-    /// No message becomes longer than it was or than this, whichever is more, bytes.
-    room: usize,
+    /// Whether some rule gives events more than their text.
+    enriches: bool,
+    /// Whether some rule finds the severity, facility and program in lines of files.
+    reads_syslog: bool,
+    around: Around,
+    room: Room,
     plans: HashMap<StreamId, Arc<Plan>>,
     /// Streams in the middle of an event in parts.
     long: HashMap<StreamId, Decided>,
     /// By rule, of the present batch.
     done: Vec<(Done, Count)>,
-    /// Messages written anew, of the present batch.
+    /// What was written anew for the present batch.
     fresh: Vec<u8>,
-    /// A message between two changes.
-    scratch: [Vec<u8>; 2],
+    desk: Desk,
 }
 
 impl Engine {
-    /// The rules for a source of this name and type; `None` if none of them can concern it. `room` is what always fits into a message.
+    /// The rules for a source of this name and type; `None` if none of them can concern it. `zone` is for times that name none.
     #[must_use]
-    pub fn new(rules: &Arc<[Rule]>, (source, kind): (&str, &str), zone: TimeZone, room: usize) -> Option<Engine> {
-        let of = Of { source, kind, path: None, fields: kind == "syslog" };
-        if rules.iter().all(|rule| rule.when.of(&of).is_never()) {
+    pub fn new(rules: &Arc<[Rule]>, (source, kind): (&str, &str), zone: TimeZone, room: Room) -> Option<Engine> {
+        let of = |fields| Of { source, kind, path: None, fields };
+        let reaches = |rule: &&Rule, fields: bool| !rule.when.of(&of(fields)).is_never();
+        let reads_syslog = kind == "file" && rules.iter().any(|rule| matches!(rule.action, Action::Parse(Form::Syslog)) && reaches(&rule, false));
+        let fields = kind == "syslog" || reads_syslog;
+        if !rules.iter().any(|rule| reaches(&rule, fields)) {
             return None;
         }
         Some(Engine {
+            enriches: rules.iter().any(|rule| rule.action.enriches() && reaches(&rule, fields)),
+            reads_syslog,
             rules: Arc::clone(rules),
-            zone,
+            around: Around { read_ns: 0, zone },
             room,
             plans: HashMap::new(),
             long: HashMap::new(),
             done: vec![(Done::default(), Count::default()); rules.len()],
             fresh: Vec::new(),
-            scratch: [Vec::new(), Vec::new()],
+            desk: Desk::new(rules.len()),
         })
     }
 
@@ -99,13 +107,16 @@ impl Engine {
         let mut sifted = Sifted::default();
         let before = batch.events.len();
         self.fresh.clear();
+        self.around.read_ns = batch.observed_ns;
+        let (mut extras, mut any_extra) = (Vec::with_capacity(if self.enriches { before } else { 0 }), false);
         self.done.fill_with(Default::default);
         let (mut lines, mut line_start) = (LineStarts::of(batch), None);
         let mut events = std::mem::take(&mut batch.events);
         events.retain_mut(|event| {
             let line = lines.next(event);
             let whole = u64::from(event.part().is_none_or(|(_, last)| last));
-            if let Some(rule) = self.judge(batch, &plan, event, line) {
+            let mut extra = Extra::default();
+            if let Some(rule) = self.judge(batch, &plan, event, line, &mut extra) {
                 sifted.filtered.events += whole;
                 if let Some((done, count)) = self.done.get_mut(rule) {
                     done.dropped += whole;
@@ -116,6 +127,10 @@ impl Engine {
             let kept = !was_settled || batch.base + u64::from(event.to) > plan.skip_to;
             if kept {
                 line_start.get_or_insert(line);
+                if self.enriches {
+                    any_extra |= extra != Extra::default();
+                    extras.push(extra);
+                }
             } else {
                 sifted.skipped.events += whole;
             }
@@ -123,6 +138,9 @@ impl Engine {
         });
         self.tell(&mut sifted);
         batch.events = events;
+        if any_extra {
+            batch.extras = extras;
+        }
         if !self.fresh.is_empty() {
             batch.bytes.extend_from_slice(&self.fresh);
         }
@@ -139,6 +157,7 @@ impl Engine {
             return Arc::clone(plan);
         }
         let of = Of::stream(&batch.stream);
+        let of = Of { fields: of.fields || self.reads_syslog, ..of };
         let steps = self.rules.iter().enumerate().map(|(rule, known)| (rule, known.when.of(&of)));
         let steps: Vec<_> = steps.filter(|(_, when)| !when.is_never()).collect();
         let first = When::any_of_these(steps.iter().map(|(_, when)| when));
@@ -151,18 +170,19 @@ impl Engine {
         plan
     }
 
-    /// Which rule leaves the event out, if one does; else its message is changed as rules say. `line` is where it begins in its stream.
-    fn judge(&mut self, batch: &Batch, plan: &Plan, event: &mut Event, line: u64) -> Option<usize> {
+    /// Which rule leaves the event out, if one does; else it is changed as rules say. `line` is where it begins in its stream.
+    fn judge(&mut self, batch: &Batch, plan: &Plan, event: &mut Event, line: u64, extra: &mut Extra) -> Option<usize> {
+        let all = plan.steps.iter().map(|(rule, when)| (*rule, Some(when)));
         let Some((number, last)) = event.part() else {
-            return self.pass(batch, plan, event, line, plan.steps.iter().map(|(rule, when)| (*rule, Some(when)))).dropped;
+            return self.pass(batch, plan, event, line, all, extra).dropped;
         };
         let id = batch.stream.id;
         let decided = if number == 1 {
-            self.pass(batch, plan, event, line, plan.steps.iter().map(|(rule, when)| (*rule, Some(when))))
+            self.pass(batch, plan, event, line, all, extra)
         } else {
             let decided = self.long.remove(&id).unwrap_or_else(|| self.unknown(plan));
             if decided.dropped.is_none() {
-                self.pass(batch, plan, event, line, decided.change.iter().map(|rule| (*rule, None)));
+                self.pass(batch, plan, event, line, decided.change.iter().map(|rule| (*rule, None)), extra);
             }
             decided
         };
@@ -179,82 +199,6 @@ impl Engine {
         Decided { dropped: None, change: plan.steps.iter().map(|(rule, _)| *rule).filter(redacts).collect() }
     }
 
-    /// Takes one event through these rules; those without a condition were decided by its first part.
-    fn pass<'a>(
-        &mut self,
-        batch: &Batch,
-        plan: &Plan,
-        event: &mut Event,
-        line: u64,
-        steps: impl Iterator<Item = (usize, Option<&'a When>)>,
-    ) -> Decided {
-        let frame = batch.event_bytes(event);
-        let parsed = self.parsed(batch, event, frame);
-        let mut decided = Decided::default();
-        if plan.first.as_ref().is_some_and(|first| event.part().is_none() && !first.is_match(parsed.message)) {
-            return decided;
-        }
-        let Engine { rules, done, scratch: [text, spare], room, .. } = self;
-        let mut changed = false;
-        for (index, when) in steps {
-            let message = if changed { text.as_slice() } else { parsed.message };
-            let look = Look { message, app: parsed.app, severity: parsed.severity, facility: parsed.facility };
-            let (Some(rule), Some((done, _))) = (rules.get(index), done.get_mut(index)) else { continue };
-            if when.is_some_and(|when| !when.holds(&look)) {
-                continue;
-            }
-            done.matched += u64::from(when.is_some());
-            match &rule.action {
-                Action::Drop => decided.dropped = Some(index),
-                Action::Sample(one_in) if is_left_out(batch.stream.id, line, *one_in) => decided.dropped = Some(index),
-                Action::Sample(_) => continue,
-                Action::Keep => break,
-                Action::Redact(redact) => {
-                    decided.change.extend(event.part().map(|_| index));
-                    spare.clear();
-                    if redact.apply(message, spare, *room) {
-                        std::mem::swap(text, spare);
-                        changed = true;
-                        done.changed += 1;
-                    }
-                    continue;
-                }
-            }
-            return decided;
-        }
-        if changed {
-            self.rewrite(batch, event, frame, parsed.message);
-        }
-        decided
-    }
-
-    /// Puts the message in the scratch behind the batch's own bytes, with what stood in front of the old one.
-    fn rewrite(&mut self, batch: &Batch, event: &mut Event, frame: &[u8], message: &[u8]) {
-        let Engine { fresh, scratch: [text, _], .. } = self;
-        let start = event.start as usize;
-        if let (Origin::Arrivals { .. }, Some(received)) = (&batch.stream.origin, start.checked_sub(RECEIVED)) {
-            fresh.extend_from_slice(batch.bytes.get(received..start).unwrap_or_default());
-        }
-        let (begin, header) = (fresh.len(), frame.len() - message.len());
-        fresh.extend_from_slice(frame.get(..header).unwrap_or_default());
-        fresh.extend_from_slice(text);
-        let narrow = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        *event = event.moved(narrow(batch.bytes.len() + begin), narrow(fresh.len() - begin));
-    }
-
-    /// A syslog message in its fields; of a line, that it is the message.
-    fn parsed<'a>(&self, batch: &Batch, event: &Event, frame: &'a [u8]) -> Parsed<'a> {
-        let whole = Parsed { message: frame, ..Parsed::default() };
-        if !matches!(batch.stream.origin, Origin::Arrivals { .. }) || event.part().is_some_and(|(number, _)| number > 1) {
-            return whole;
-        }
-        let context = Context { received_ns: received_ns(&batch.bytes, event.start as usize), zone: self.zone.clone() };
-        let parsed = parse(frame, &context);
-        // The message is what the frame ends with; should it not be, all of the frame is looked at.
-        let ends = frame.get(frame.len().saturating_sub(parsed.message.len())..).is_some_and(|end| std::ptr::eq(end, parsed.message));
-        if ends { parsed } else { Parsed { message: frame, ..parsed } }
-    }
-
     /// Adds what was done in this batch to the rules' tallies.
     fn tell(&mut self, sifted: &mut Sifted) {
         for (rule, (done, count)) in self.rules.iter().zip(&self.done) {
@@ -266,15 +210,6 @@ impl Engine {
             }
         }
     }
-}
-
-/// Whether it is not the one of so many that is shipped: always the same for the same event, so that reading it again changes nothing.
-fn is_left_out(stream: StreamId, line: u64, one_in: u64) -> bool {
-    let mut key = [0; 16];
-    let (id, at) = key.split_at_mut(8);
-    id.copy_from_slice(&stream.0.to_le_bytes());
-    at.copy_from_slice(&line.to_le_bytes());
-    !xxh3_64(&key).is_multiple_of(one_in.max(1))
 }
 
 /// Lets the batch begin behind what was settled before, and end where it did although its last events may be gone.

@@ -13,6 +13,7 @@ use super::when::When;
 use super::{Action, Rule};
 use crate::batch::{Batch, Event, Origin, Position, Stream, StreamId};
 use crate::budget::Budget;
+use crate::encode::Room;
 use crate::ledger::Count;
 
 fn batch(lines: &[&str]) -> Batch {
@@ -43,6 +44,7 @@ fn batch(lines: &[&str]) -> Batch {
         since: Instant::now(),
         before: Count::default(),
         copy: None,
+        extras: Vec::new(),
         part_headers: false,
         charge: Budget::new(1 << 20).charge(0),
     }
@@ -58,7 +60,7 @@ fn redact(pattern: &str, with: &str) -> Action {
 
 fn engine(rules: Vec<(When, Action)>) -> Option<Engine> {
     let rules = rules.into_iter().enumerate().map(|(at, (when, action))| Rule::new(&format!("rule-{}", at + 1), when, action));
-    Engine::new(&rules.collect(), ("web", "file"), TimeZone::UTC, 1 << 10)
+    Engine::new(&rules.collect(), ("web", "file"), TimeZone::UTC, Room { message: 1 << 10, text: Some(1 << 14) })
 }
 
 fn texts(batch: &Batch) -> Vec<String> {
@@ -150,7 +152,7 @@ fn a_sample_is_the_same_each_time() {
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
     let shipped = || {
         let mut batch = batch(&lines);
-        engine(vec![(When::All(vec![]), Action::Sample(10))]).unwrap().run(&mut batch, || 0);
+        engine(vec![(When::All(vec![]), Action::Sample(10, None))]).unwrap().run(&mut batch, || 0);
         texts(&batch)
     };
     assert_eq!(shipped(), shipped());
@@ -200,7 +202,7 @@ proptest! {
         let action = |kind| match kind {
             0 => Action::Drop,
             1 => Action::Keep,
-            2 => Action::Sample(2),
+            2 => Action::Sample(2, None),
             3 => redact("email", "x"),
             _ => redact("ipv6", "y"),
         };

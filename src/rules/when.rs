@@ -1,5 +1,6 @@
 //! Whether a rule concerns an event. A condition is first reduced by what its stream can't change; what is left looks at the event. Pure.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 
 use regex::bytes::{Regex, RegexSet};
 
+use super::fields::Fields;
 use crate::batch::{Origin, Stream};
 use crate::source::file::discover::Pattern;
 
@@ -33,6 +35,63 @@ pub enum When {
     Severity(u8),
     /// Its facility (0 to 23), of a syslog message, has its bit set here.
     Facility(u32),
+    /// The field of this name is such.
+    Field(Box<[u8]>, Test),
+}
+
+/// What is asked of a field.
+#[derive(Clone, Debug)]
+pub enum Test {
+    /// Whether it is there; `null` is not.
+    Exists(bool),
+    /// As text it is one of these.
+    Is(Vec<Box<[u8]>>),
+    /// As text it matches one of these.
+    Matches(Vec<Regex>),
+    /// It is a number, or text that is one, and all of these hold.
+    Number(Vec<(Compare, f64)>),
+}
+
+/// How a number is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compare {
+    /// Greater.
+    Gt,
+    /// Greater or equal.
+    Gte,
+    /// Less.
+    Lt,
+    /// Less or equal.
+    Lte,
+}
+
+impl Compare {
+    /// The words of the configuration.
+    pub const WORDS: [(&'static str, Compare); 4] = [("gt", Compare::Gt), ("gte", Compare::Gte), ("lt", Compare::Lt), ("lte", Compare::Lte)];
+
+    fn holds(self, number: f64, than: f64) -> bool {
+        match self {
+            Compare::Gt => number > than,
+            Compare::Gte => number >= than,
+            Compare::Lt => number < than,
+            Compare::Lte => number <= than,
+        }
+    }
+}
+
+impl Test {
+    fn holds(&self, value: Option<Cow<'_, [u8]>>) -> bool {
+        let Some(value) = value else { return matches!(self, Test::Exists(false)) };
+        match self {
+            Test::Exists(exists) => *exists,
+            Test::Is(all) => all.iter().any(|one| **one == *value),
+            Test::Matches(regexes) => regexes.iter().any(|regex| regex.is_match(&value)),
+            Test::Number(all) => {
+                let number = std::str::from_utf8(&value).ok().and_then(|text| text.trim().parse::<f64>().ok());
+                number.is_some_and(|number| all.iter().all(|(compare, than)| compare.holds(number, *than)))
+            }
+        }
+    }
 }
 
 /// What a condition looks at.
@@ -46,6 +105,12 @@ pub struct Look<'a> {
     pub severity: Option<u8>,
     /// 0 to 23, if it is known.
     pub facility: Option<u8>,
+    /// What rules have found so far.
+    pub fields: Option<&'a Fields>,
+    /// The name of the source.
+    pub source: &'a [u8],
+    /// The file's path as first seen; empty if it is no file.
+    pub path: &'a [u8],
 }
 
 /// What is known of a stream before its first event.
@@ -128,6 +193,17 @@ impl When {
         }
     }
 
+    /// Whether it asks for a field somewhere.
+    #[must_use]
+    pub fn asks_fields(&self) -> bool {
+        match self {
+            When::All(all) | When::Any(all) => all.iter().any(When::asks_fields),
+            When::Not(not) => not.asks_fields(),
+            When::Field(..) => true,
+            _ => false,
+        }
+    }
+
     /// Whether it holds for an event; what the stream decides was reduced before.
     #[must_use]
     pub fn holds(&self, look: &Look<'_>) -> bool {
@@ -139,6 +215,7 @@ impl When {
             When::App(names) => look.app.is_some_and(|app| names.iter().any(|name| **name == *app)),
             When::Severity(bits) => look.severity.is_some_and(|code| code < 8 && bits & (1 << code) != 0),
             When::Facility(bits) => look.facility.is_some_and(|code| code < 24 && bits & (1 << code) != 0),
+            When::Field(path, test) => test.holds(look.fields.and_then(|fields| fields.text(path))),
             When::Source(_) | When::Type(_) | When::Path(_) => false,
         }
     }

@@ -197,6 +197,7 @@ pub(super) fn restore(topic: &Arc<str>, run: &Run, messages: Messages, place: Pl
         since: Instant::now(),
         before,
         copy: Some(place),
+        extras: Vec::new(),
         part_headers: run.part_headers,
         charge,
     }

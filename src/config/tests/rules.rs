@@ -53,13 +53,13 @@ input = "x"
     a.toml:12: rule.when.unit: entries of the journal can't be asked in this version; use the source's units
     a.toml:12: rule.when.mesage: unknown key; did you mean "message"?
     a.toml:16: rule: a rule "twice" is there already, at a.toml:10; give each rule a name of its own
-    a.toml:16: rule: the rule has no action; add one of drop, keep, sample, redact
+    a.toml:16: rule: the rule has no action; add one of drop, keep, sample, redact, parse, set, remove, rename, timestamp, severity, rate_limit
     a.toml:18: rule.when.type: there is no type "files"; there are file, syslog, journald
     a.toml:18: rule.when.path: "x": the path is relative; write it from the root, such as /var/log/x; write an absolute path with *, ?, [a-z], {a,b} or **
     a.toml:18: rule.when.message: the regex is empty, so it would match everything; write what to look for
     a.toml:18: rule.when.severity: there is no severity "bad"; there are emergency, alert, critical, error, warning, notice, info, debug
     a.toml:21: rule.when.message: not a regex: error: unclosed group; a \ before what is to be taken as it is, in '…', may help
-    a.toml:22: rule.route: this action is not in this version; this version has drop, keep, sample, redact
+    a.toml:22: rule.route: this action is not in this version; this version has drop, keep, sample, redact, parse, set, remove, rename, timestamp, severity, rate_limit
     a.toml:25: rule.when: the condition is empty; leave when out for all events, or write what must hold
     a.toml:26: rule.sample.one_in: not a number that is possible here; write 2 to 9223372036854775807
     a.toml:29: rule.when.message: the regex takes more than 1MiB compiled; make its repetitions smaller, or write (?-u) for bytes instead of characters

@@ -3,7 +3,7 @@
 
 use jiff::tz::TimeZone;
 
-use super::{digits, escape, escape_lossy, message};
+use super::{Found, digits, escape, escape_lossy, message};
 use crate::batch::{Batch, Event, Stream};
 use crate::source::syslog::arrival::format::received_ns;
 use crate::source::syslog::intake::Transport;
@@ -113,8 +113,8 @@ impl Syslog {
         self.peer.push(b'"');
     }
 
-    /// Writes one message of the batch, which begins at `offset` in its stream; `end` is what stands behind all fields.
-    pub(super) fn write(&mut self, out: &mut Vec<u8>, batch: &Batch, event: &Event, offset: u64, end: &[u8]) {
+    /// Writes one message of the batch, which begins at `offset` in its stream; `end` is what stands behind all fields, `extra` what rules have found.
+    pub(super) fn write(&mut self, out: &mut Vec<u8>, batch: &Batch, event: &Event, offset: u64, (end, extra): (&[u8], Found<'_>)) {
         let frame = batch.event_bytes(event);
         // Of a message in parts the later ones have no header to be read by.
         self.context.received_ns = received_ns(&batch.bytes, event.start as usize);
@@ -124,7 +124,8 @@ impl Syslog {
         };
         let received = Time { ns: self.context.received_ns, digits: 6 };
         out.extend_from_slice(br#"{"v":1,"timestamp":""#);
-        self.event_time.write(out, parsed.time.unwrap_or(received));
+        let given = extra.time.map(|ns| Time { ns, digits: 9 });
+        self.event_time.write(out, given.or(parsed.time).unwrap_or(received));
         out.extend_from_slice(br#"","observed_timestamp":""#);
         self.received.write(out, received);
         out.extend_from_slice(&self.head);
@@ -134,7 +135,7 @@ impl Syslog {
             out.extend_from_slice(digits(part.into(), &mut [0; 20]));
         }
         out.push(b'"');
-        if let Some(severity) = parsed.severity {
+        if let Some(severity) = extra.severity.or(parsed.severity) {
             word(out, br#","severity":""#, severity_word(severity));
         }
         message(out, parsed.message);
@@ -146,8 +147,9 @@ impl Syslog {
         if event.partial() {
             out.extend_from_slice(br#","partial":true"#);
         }
-        if let Some(error) = parsed.error {
-            word(out, br#","parse_error":""#, error);
+        match parsed.error {
+            Some(error) => word(out, br#","parse_error":""#, error),
+            None => extra.write_error(out),
         }
         field(out, br#","hostname":""#, parsed.hostname);
         out.extend_from_slice(&self.peer);
@@ -160,6 +162,7 @@ impl Syslog {
         if let Some(data) = parsed.structured_data {
             self.structured.write(out, data);
         }
+        extra.write_fields(out);
         out.extend_from_slice(end);
     }
 }

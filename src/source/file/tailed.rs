@@ -364,6 +364,7 @@ impl Tailed {
             since: hands.now,
             before,
             copy: None,
+            extras: Vec::new(),
             part_headers: false,
             charge,
         });

@@ -319,6 +319,7 @@ impl Journald {
                     since: now,
                     before: before.first().copied().unwrap_or_default(),
                     copy: None,
+                    extras: Vec::new(),
                     part_headers: false,
                     charge,
                 });

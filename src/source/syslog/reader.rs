@@ -398,6 +398,7 @@ impl Reader {
             since: Instant::now(),
             before: before.first().copied().unwrap_or_default(),
             copy: None,
+            extras: Vec::new(),
             part_headers: false,
             charge,
         });

@@ -108,6 +108,7 @@ impl Maker {
             since: std::time::Instant::now(),
             before,
             copy: None,
+            extras: Vec::new(),
             part_headers,
             charge,
         }

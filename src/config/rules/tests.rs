@@ -1,0 +1,63 @@
+//! The `[[test]]` tables of a configuration. Pure.
+
+use std::sync::Arc;
+
+use super::entries::tables;
+use crate::config::document::Node;
+use crate::config::problem::{Origin, Problem};
+
+/// One `[[test]]`.
+#[derive(Clone, Debug)]
+pub struct Test {
+    /// Where it stands.
+    pub origin: Origin,
+    /// The source whose event it is.
+    pub source: Arc<str>,
+    /// The line.
+    pub input: String,
+    /// What is to become of it.
+    pub expected: Expected,
+}
+
+/// What a `[[test]]` expects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// That this rule leaves it out.
+    DroppedBy(String),
+    /// That it is shipped with this message.
+    Message(String),
+}
+
+/// Builds the tests; one without a source is of the only source there is.
+pub(super) fn tests(lists: Vec<Node>, sources: &[(Arc<str>, &'static str)], problems: &mut Vec<Problem>) -> Vec<Test> {
+    let mut tests = Vec::new();
+    for mut table in tables(lists, "test", problems) {
+        let (input, source) = (table.text("input", problems), table.text("source", problems));
+        let (dropped_by, message) = (table.text("dropped_by", problems), table.text("message", problems));
+        let source = match (source, sources) {
+            (Some(source), _) => sources.iter().find(|(name, _)| **name == *source),
+            (None, [only]) => Some(only),
+            (None, _) => None,
+        };
+        if input.is_none() {
+            problems.push(table.blame("input is not set", "write the line that is tried"));
+        }
+        if source.is_none_or(|(_, kind)| *kind == "journald") {
+            problems.push(table.blame("it names no source of type file or syslog", "write source = \"…\""));
+        }
+        let expected = match (dropped_by, message) {
+            (Some(rule), None) => Some(Expected::DroppedBy(rule)),
+            (None, Some(message)) => Some(Expected::Message(message)),
+            _ => {
+                problems.push(table.blame("it expects nothing, or two things", "write one of dropped_by = \"RULE\" and message = \"…\""));
+                None
+            }
+        };
+        let origin = table.origin.clone();
+        table.end(&["input", "source", "dropped_by", "message"], problems);
+        if let (Some(input), Some((source, _)), Some(expected)) = (input, source, expected) {
+            tests.push(Test { origin, source: Arc::clone(source), input, expected });
+        }
+    }
+    tests
+}

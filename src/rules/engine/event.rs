@@ -1,0 +1,335 @@
+//! One event goes through the rules: what is known of it is looked at and changed, rule by rule; what is left in the end is written behind the
+//! batch's bytes. Apart from the batch because here is every action, and there the books. Pure.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{Decided, Engine, Plan};
+use crate::batch::{Batch, Event, Extra, Origin, StreamId};
+use crate::rules::fields::{Fields, Value};
+use crate::rules::limit::Buckets;
+use crate::rules::parse::{Around, Buffers, Form};
+use crate::rules::redact::Redact;
+use crate::rules::template::Template;
+use crate::rules::when::{Look, When};
+use crate::rules::{Action, Done, Rule, Severity, change};
+use crate::source::syslog::arrival::format::{RECEIVED, received_ns};
+use crate::source::syslog::parse::{Context, Parsed, parse};
+
+/// What serves all events in turn: the fields of the present one, and buffers.
+#[derive(Debug)]
+pub(super) struct Desk {
+    fields: Fields,
+    /// The message, once it was changed.
+    text: Vec<u8>,
+    spare: Vec<u8>,
+    /// By rule.
+    buffers: Vec<Buffers>,
+    buckets: Vec<Buckets>,
+    /// Something was parsed or set: a store that is clear need not be cleared.
+    used: bool,
+}
+
+impl Desk {
+    pub(super) fn new(rules: usize) -> Desk {
+        Desk {
+            fields: Fields::default(),
+            text: Vec::new(),
+            spare: Vec::new(),
+            buffers: (0..rules).map(|_| Buffers::default()).collect(),
+            buckets: (0..rules).map(|_| Buckets::default()).collect(),
+            used: false,
+        }
+    }
+}
+
+/// What is known of the present event.
+struct Now<'a> {
+    parsed: Parsed<'a>,
+    source: &'a [u8],
+    path: &'a [u8],
+    /// The message is in the desk.
+    changed: bool,
+    /// A line was read as syslog: its program is a field.
+    is_syslog: bool,
+    time: Option<i64>,
+    /// Given by a rule.
+    severity: Option<u8>,
+    /// The rule that could not parse it.
+    failed: Option<usize>,
+    /// The rule that found fields.
+    found: Option<usize>,
+}
+
+impl Now<'_> {
+    fn look<'a>(&'a self, desk: &'a Desk) -> Look<'a> {
+        let app = || match desk.fields.get(b"app") {
+            Some(Value::Text(app)) if self.is_syslog => Some(app),
+            _ => None,
+        };
+        Look {
+            message: if self.changed { &desk.text } else { self.parsed.message },
+            app: self.parsed.app.or_else(app),
+            severity: self.severity.or(self.parsed.severity),
+            facility: self.parsed.facility,
+            fields: Some(&desk.fields),
+            source: self.source,
+            path: self.path,
+        }
+    }
+
+    fn message<'a>(&'a self, desk: &'a Desk) -> &'a [u8] {
+        if self.changed { &desk.text } else { self.parsed.message }
+    }
+}
+
+/// What a rule has done with an event.
+enum Did {
+    /// Nothing, and the next rule is asked.
+    Nothing,
+    Changed,
+    /// It could not.
+    Failed,
+    /// The event is left out.
+    Dropped,
+    /// No other rule is asked.
+    Kept,
+}
+
+impl Engine {
+    /// Takes one event through these rules; those without a condition were decided by its first part.
+    pub(super) fn pass<'a>(
+        &mut self,
+        batch: &Batch,
+        plan: &Plan,
+        event: &mut Event,
+        line: u64,
+        steps: impl Iterator<Item = (usize, Option<&'a When>)>,
+        extra: &mut Extra,
+    ) -> Decided {
+        let frame = batch.event_bytes(event);
+        let parsed = self.parsed(batch, event, frame);
+        let mut decided = Decided::default();
+        let whole = event.part().is_none();
+        if whole && plan.first.as_ref().is_some_and(|first| !first.is_match(parsed.message)) {
+            return decided;
+        }
+        let (source, path) = (batch.stream.source.as_bytes(), batch.stream.path());
+        let (is_syslog, time, severity, failed, found) = (false, None, None, None, None);
+        let mut now = Now { parsed, source, path, changed: false, is_syslog, time, severity, failed, found };
+        let Engine { rules, done, desk, room, around, .. } = self;
+        if std::mem::take(&mut desk.used) {
+            desk.fields.clear();
+        }
+        for (index, when) in steps {
+            let (Some(rule), Some((done, _))) = (rules.get(index), done.get_mut(index)) else { continue };
+            if when.is_some_and(|when| !when.holds(&now.look(desk))) {
+                continue;
+            }
+            if !whole && !matches!(rule.action, Action::Drop | Action::Keep | Action::Sample(..) | Action::Redact(_)) {
+                continue;
+            }
+            if matches!(rule.action, Action::Redact(_)) && !whole {
+                decided.change.push(index);
+            }
+            let did = act((index, rule), &mut now, desk, around, room.message, (batch.stream.id, line));
+            count(done, &did, when.is_some());
+            match did {
+                Did::Kept => break,
+                Did::Dropped => {
+                    decided.dropped = Some(index);
+                    return decided;
+                }
+                Did::Nothing | Did::Changed | Did::Failed => {}
+            }
+        }
+        self.leave(batch, event, frame, &now, extra);
+        decided
+    }
+
+    /// Writes what became of an event that is shipped.
+    fn leave(&mut self, batch: &Batch, event: &mut Event, frame: &[u8], now: &Now<'_>, extra: &mut Extra) {
+        let end = |fresh: &[u8]| narrow(batch.bytes.len() + fresh.len());
+        if now.changed {
+            self.rewrite(batch, event, frame, now.parsed.message);
+        }
+        (extra.time, extra.severity) = (now.time, now.severity);
+        let Engine { rules, done, desk, room, fresh, .. } = self;
+        let mut failed = now.failed.map(|rule| (rule, "could not read it"));
+        if let (Some(found), Some(text_room)) = (now.found, room.text)
+            && !desk.fields.is_empty()
+        {
+            let (at, begin) = (end(fresh), fresh.len());
+            desk.fields.write(fresh);
+            let len = fresh.len() - begin;
+            let message = now.message(desk);
+            // What stands in front of a syslog message may become JSON as well, and grow by as much.
+            let header = (frame.len() - now.parsed.message.len()) * 8;
+            if crate::encode::json::fits_beside(message, text_room, len + header) {
+                extra.fields = (at, narrow(len));
+            } else {
+                fresh.truncate(begin);
+                failed = Some((found, "found more than fits into a message"));
+                if let Some((done, _)) = done.get_mut(found) {
+                    done.errors += 1;
+                }
+            }
+        }
+        if let Some((rule, what)) = failed.and_then(|(rule, what)| Some((rules.get(rule)?, what)))
+            && room.text.is_some()
+        {
+            let (at, begin) = (end(fresh), fresh.len());
+            for piece in ["rule ", &*rule.name, " ", what] {
+                fresh.extend_from_slice(piece.as_bytes());
+            }
+            extra.error = (at, narrow(fresh.len() - begin));
+        }
+    }
+
+    /// Puts the message on the desk behind the batch's own bytes, with what stood in front of the old one.
+    fn rewrite(&mut self, batch: &Batch, event: &mut Event, frame: &[u8], message: &[u8]) {
+        let Engine { fresh, desk, .. } = self;
+        let start = event.start as usize;
+        if let (Origin::Arrivals { .. }, Some(received)) = (&batch.stream.origin, start.checked_sub(RECEIVED)) {
+            fresh.extend_from_slice(batch.bytes.get(received..start).unwrap_or_default());
+        }
+        let (begin, header) = (fresh.len(), frame.len() - message.len());
+        fresh.extend_from_slice(frame.get(..header).unwrap_or_default());
+        fresh.extend_from_slice(&desk.text);
+        *event = event.moved(narrow(batch.bytes.len() + begin), narrow(fresh.len() - begin));
+    }
+
+    /// A syslog message in its fields; of a line, that it is the message.
+    fn parsed<'a>(&self, batch: &Batch, event: &Event, frame: &'a [u8]) -> Parsed<'a> {
+        let whole = Parsed { message: frame, ..Parsed::default() };
+        if !matches!(batch.stream.origin, Origin::Arrivals { .. }) || event.part().is_some_and(|(number, _)| number > 1) {
+            return whole;
+        }
+        let context = Context { received_ns: received_ns(&batch.bytes, event.start as usize), zone: self.around.zone.clone() };
+        let parsed = parse(frame, &context);
+        // The message is what the frame ends with; should it not be, all of the frame is looked at.
+        let ends = frame.get(frame.len().saturating_sub(parsed.message.len())..).is_some_and(|end| std::ptr::eq(end, parsed.message));
+        if ends { parsed } else { Parsed { message: frame, ..parsed } }
+    }
+}
+
+fn narrow(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn count(done: &mut Done, did: &Did, asked: bool) {
+    done.matched += u64::from(asked);
+    match did {
+        Did::Changed => done.changed += 1,
+        Did::Failed => done.errors += 1,
+        Did::Nothing | Did::Dropped | Did::Kept => {}
+    }
+}
+
+/// Does to the event what the rule says.
+fn act((index, rule): (usize, &Rule), now: &mut Now<'_>, desk: &mut Desk, around: &Around, room: usize, place: (StreamId, u64)) -> Did {
+    match &rule.action {
+        Action::Drop => Did::Dropped,
+        Action::Keep => Did::Kept,
+        Action::Sample(one_in, by) => {
+            let key = by.as_ref().and_then(|by| desk.fields.text(by)).map_or_else(|| of_place(place), |key| xxh3_64(&key));
+            if key.is_multiple_of((*one_in).max(1)) { Did::Nothing } else { Did::Dropped }
+        }
+        Action::RateLimit(limit, by) => {
+            let mut key = std::mem::take(&mut desk.spare);
+            key.clear();
+            if let Some(by) = by {
+                // Those without the field share one bucket.
+                by.fill(&now.look(desk), &mut key);
+            }
+            let takes = desk.buckets.get_mut(index).is_none_or(|buckets| buckets.takes(*limit, &key, around.read_ns));
+            desk.spare = key;
+            if takes { Did::Nothing } else { Did::Dropped }
+        }
+        Action::Redact(redact) => blot(redact, now, desk, room),
+        Action::Parse(form) => read(form, index, now, desk, around),
+        Action::Set(fields) => set(fields, index, now, desk),
+        Action::Remove(names) => done_if(names.iter().fold(false, |any, name| desk.fields.remove(name) || any)),
+        Action::Rename(names) => done_if(names.iter().fold(false, |any, (from, to)| desk.fields.rename(from, to) || any)),
+        Action::Timestamp(time) => at(time, now, desk, around.read_ns),
+        Action::Severity(severity) => {
+            let code = match severity {
+                Severity::Is(code) => Some(*code),
+                Severity::Of(field) => desk.fields.text(field).and_then(|word| change::severity(&word)),
+            };
+            now.severity = code.or(now.severity);
+            if code.is_some() { Did::Changed } else { Did::Failed }
+        }
+    }
+}
+
+fn done_if(changed: bool) -> Did {
+    if changed { Did::Changed } else { Did::Nothing }
+}
+
+/// Always the same for the same event, so that reading it again changes nothing.
+fn of_place((stream, line): (StreamId, u64)) -> u64 {
+    let mut key = [0; 16];
+    let (id, at) = key.split_at_mut(8);
+    id.copy_from_slice(&stream.0.to_le_bytes());
+    at.copy_from_slice(&line.to_le_bytes());
+    xxh3_64(&key)
+}
+
+fn blot(redact: &Redact, now: &mut Now<'_>, desk: &mut Desk, room: usize) -> Did {
+    let mut spare = std::mem::take(&mut desk.spare);
+    spare.clear();
+    let message = redact.apply(now.message(desk), &mut spare, room);
+    if message {
+        std::mem::swap(&mut desk.text, &mut spare);
+        now.changed = true;
+    }
+    desk.spare = spare;
+    let fields = !desk.fields.is_empty() && desk.fields.change(|text, out| redact.apply(text, out, room));
+    done_if(message || fields)
+}
+
+fn read(form: &Form, index: usize, now: &mut Now<'_>, desk: &mut Desk, around: &Around) -> Did {
+    desk.used = true;
+    let (mut spare, mut buffers) = (std::mem::take(&mut desk.spare), desk.buffers.get_mut(index).map(std::mem::take).unwrap_or_default());
+    spare.clear();
+    let message = if now.changed { desk.text.as_slice() } else { now.parsed.message };
+    let found = form.read(message, &mut desk.fields, &mut spare, around, &mut buffers);
+    if let Some(kept) = desk.buffers.get_mut(index) {
+        *kept = buffers;
+    }
+    if found.as_ref().is_some_and(|found| found.text) {
+        std::mem::swap(&mut desk.text, &mut spare);
+        now.changed = true;
+    }
+    desk.spare = spare;
+    let Some(found) = found else {
+        now.failed.get_or_insert(index);
+        return Did::Failed;
+    };
+    now.found = Some(index);
+    now.is_syslog |= matches!(form, Form::Syslog);
+    now.time = found.time_ns.or(now.time);
+    now.severity = found.severity.or(now.severity);
+    now.parsed.facility = found.facility.or(now.parsed.facility);
+    Did::Changed
+}
+
+fn set(fields: &[(Box<[u8]>, Template)], index: usize, now: &mut Now<'_>, desk: &mut Desk) -> Did {
+    desk.used = true;
+    let mut all = true;
+    for (name, template) in fields {
+        let mut value = std::mem::take(&mut desk.spare);
+        value.clear();
+        let filled = template.fill(&now.look(desk), &mut value) && desk.fields.put(name, Value::Text(&value));
+        all &= filled;
+        desk.spare = value;
+    }
+    now.found = Some(index);
+    if all { Did::Changed } else { Did::Failed }
+}
+
+fn at(time: &change::Time, now: &mut Now<'_>, desk: &Desk, read_ns: i64) -> Did {
+    let found = desk.fields.text(&time.field).and_then(|text| time.read(&text));
+    now.time = found.or(if time.forget { Some(read_ns) } else { now.time });
+    if found.is_some() { Did::Changed } else { Did::Failed }
+}
