@@ -213,7 +213,7 @@ pub struct Ledger {
     pub filtered: Count,
     /// The same events by the rule's name, with the bytes that they had; no term of the sum. Bounded by the names that rules ever had.
     pub filtered_by: BTreeMap<Arc<str>, Count>,
-    /// Joined into another event.
+    /// Joined into another event, with which their bytes are counted.
     pub merged: Count,
     /// In the dead letters.
     pub dead_lettered: Count,

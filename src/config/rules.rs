@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::Regex;
 
 use super::document::{Node, Value};
+use super::kinds;
 use super::problem::{Fault, Origin, Problem, nearest};
 use crate::rules::redact::{Find, Redact};
 use crate::rules::when::{Of, When};
@@ -14,8 +15,6 @@ use crate::rules::{Action, Rule};
 use crate::source::file::discover::Pattern;
 use crate::source::syslog::parse::{facility_word, severity_word};
 
-/// What one regex may take compiled, bytes; a larger one is refused.
-const REGEX_LIMIT: usize = 1 << 20;
 /// How many rules there may be; each event may be asked by all of them.
 const MOST_RULES: usize = 1000;
 /// How deep `not` and `any_of` may stand in each other.
@@ -279,20 +278,9 @@ fn redact(mut table: Entries, problems: &mut Vec<Problem>) -> Option<Action> {
 /// A regex that is not empty and not too large.
 fn regex(node: &Node, key: &str, problems: &mut Vec<Problem>) -> Option<Regex> {
     let fault = match &node.value {
-        Value::Text(text) if text.is_empty() => Fault::new("the regex is empty, so it would match everything", "write what to look for"),
-        Value::Text(text) => match RegexBuilder::new(text).size_limit(REGEX_LIMIT).build() {
+        Value::Text(text) => match kinds::regex(text) {
             Ok(regex) => return Some(regex),
-            Err(regex::Error::CompiledTooBig(_)) => Fault::new(
-                "the regex takes more than 1MiB compiled",
-                "make its repetitions smaller, or write (?-u) for bytes instead of characters",
-            ),
-            Err(error) => {
-                let words = error.to_string();
-                Fault::new(
-                    format!("not a regex: {}", words.lines().last().unwrap_or_default().trim()),
-                    "a \\ before what is to be taken as it is, in '…', may help",
-                )
-            }
+            Err(fault) => fault,
         },
         other => Fault::new(format!("{} is no string", other.what()), "write '…'"),
     };

@@ -9,6 +9,7 @@ pub mod held;
 pub mod identity;
 mod leaving;
 mod listings;
+pub mod multiline;
 mod names;
 pub mod pattern;
 pub mod reader;
@@ -80,6 +81,8 @@ pub struct Settings {
     pub rescan_interval: Duration,
     /// What is read of compressed files.
     pub compressed: Compressed,
+    /// Which lines are joined; `None`: each line is an event.
+    pub multiline: Option<multiline::Multiline>,
     /// The topic its events go to.
     pub topic: Arc<str>,
 }
@@ -383,6 +386,11 @@ impl FileSource {
                 // Its end queues this one again.
                 return;
             }
+            if waits_for.is_some_and(|before| self.tailed.get(&before).is_some_and(|before| before.waits_for_lines() && !before.queued)) {
+                // What is shipped of it queues this one again.
+                self.hot.extend(waits_for);
+                return;
+            }
             // What comes before it under the same key goes first.
             return self.queue_all([waits_for, Some(id)]);
         }
@@ -396,10 +404,14 @@ impl FileSource {
         let block = self.block();
         let Some(tailed) = self.tailed.get_mut(&id) else { return };
         let (settings, common, outlet) = (&self.settings, &self.common, self.outlet.as_mut());
-        let before = tailed.at.offset;
+        let (before, open) = (tailed.at.offset, tailed.open);
         let turn = tailed.read(&mut Hands { settings, common, outlet, scratch: &mut self.scratch, block, now });
+        let closed = open && !tailed.open;
         if tailed.place.is_deleted() && tailed.at.offset > before {
             self.protect(id);
+        }
+        if closed {
+            self.release_followers(id);
         }
         match turn {
             Turn::More => self.queue(id),
@@ -455,7 +467,7 @@ impl FileSource {
         let waiting: Vec<_> = self.tailed.values().filter(|tailed| tailed.unfinished() > 0).collect();
         if let Some(one) = waiting.first() {
             let bytes: u64 = waiting.iter().map(|tailed| tailed.unfinished()).sum();
-            tracing::info!(source = %self.settings.name, files = waiting.len(), bytes, example = %one.path.display(), "last lines without their end stay unsent until it comes");
+            tracing::info!(source = %self.settings.name, files = waiting.len(), bytes, example = %one.path.display(), "last lines without their end, or that may be joined with more, stay unsent until that comes");
         }
     }
 }

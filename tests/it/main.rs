@@ -11,6 +11,7 @@
 //! | `journald.rs` | a journald of its own: speed, rotations, deletions, kills of both sides, the flush to disk |
 //! | `journald_tools.rs` | the journal and its users: the operator's tools, missing rights, no journal at all |
 //! | `journald_boot.rs` | a system that is rebooted, in a container; by `make test-boot` |
+//! | `multiline.rs` | lines that are joined: kills and rotation in the middle of an event |
 //! | `limits.rs` | empty lines, 50 MB lines, 10,000 files, bytes that are no text, messages larger than the topic takes |
 //! | `tools.rs` | the operator's tools, on a running daemon and on a stopped one |
 //! | `tls.rs` | a broker with TLS and passwords |
@@ -42,6 +43,7 @@ mod journald;
 mod journald_boot;
 mod journald_tools;
 mod limits;
+mod multiline;
 mod rotation;
 mod rules;
 mod spill;

@@ -12,7 +12,7 @@ use super::content::Content;
 use super::identity::{HEAD, compression, head_agrees};
 use super::reader::{self, Found};
 use super::rotation::QUIET;
-use super::split::{Cut, Rest, split};
+use super::split::{Cut, Joining, Made, Rest, split};
 use super::unpack::Packed;
 use super::{Common, Settings};
 use crate::batch::{Batch, Event, Position, Stream, TAIL};
@@ -61,6 +61,12 @@ pub struct Hands<'a> {
     pub block: usize,
     /// The time of the turn.
     pub now: Instant,
+}
+
+/// How much is read where a block does not hold one event: more than any message has, and than lines are joined to.
+fn long_block(settings: &Settings, common: &Common) -> usize {
+    let joined = settings.multiline.as_ref().map_or(0, |lines| lines.max_size);
+    common.max_event.max(joined) + (64 << 10)
 }
 
 /// What came of a turn.
@@ -121,6 +127,8 @@ pub struct Tailed {
     pub long: bool,
     /// The last read came to the end.
     pub ended: bool,
+    /// At its end are whole lines that may be joined with more; they are shipped when `multiline` has waited long enough.
+    pub open: bool,
     /// The offset at which reading began; the position's hash counts from here.
     pub begun_at: u64,
     /// When the state last noted that it is there, seconds since 1970.
@@ -147,6 +155,7 @@ impl Tailed {
             found_in: 0,
             long: false,
             ended: false,
+            open: false,
             begun_at: at.offset,
             seen_s: 0,
         }
@@ -162,7 +171,13 @@ impl Tailed {
     /// Whether all that is known to be there has been read, a last line without its end excepted.
     #[must_use]
     pub fn is_at_end(&self) -> bool {
-        self.ended && !self.queued
+        self.ended && !self.queued && !self.waits_for_lines()
+    }
+
+    /// Whether nothing but time is missing to its end: lines wait for others that may be joined to them.
+    #[must_use]
+    pub fn waits_for_lines(&self) -> bool {
+        self.ended && self.open && self.file.is_some()
     }
 
     /// Bytes of a last line that waits for its end.
@@ -178,7 +193,8 @@ impl Tailed {
         let recent = |since: Instant, time: Duration| now.saturating_duration_since(since) < time;
         let leaving = self.left_since().is_some_and(|since| recent(since.max(self.grew), QUIET + HOT));
         let late = settings.partial_line_timeout.is_some_and(|timeout| self.unfinished() > 0 && recent(self.grew, timeout + HOT));
-        recent(self.grew, HOT) || leaving || late
+        let joins = settings.multiline.as_ref().is_some_and(|lines| self.open && recent(self.grew, lines.timeout + HOT));
+        recent(self.grew, HOT) || leaving || late || joins
     }
 
     /// Its file, if that is open and not compressed.
@@ -247,7 +263,7 @@ impl Tailed {
     pub fn read(&mut self, hands: &mut Hands<'_>) -> Turn {
         let Some(file) = &mut self.file else { return Turn::End };
         let common = hands.common;
-        let limit = if self.long { (common.max_event + (64 << 10)).max(hands.block * 2) } else { hands.block };
+        let limit = if self.long { long_block(hands.settings, common).max(hands.block * 2) } else { hands.block };
         // A little is read into the scratch block and copied out to its size; a lot goes on in the block it was read into.
         let small = self.size.saturating_sub(self.at.offset) < (hands.block / 2) as u64;
         let mut block = if small { std::mem::take(hands.scratch) } else { common.pool.block(hands.block + TAIL) };
@@ -312,7 +328,12 @@ impl Tailed {
         let rest = if enlarge { Rest::Wait } else { rest };
         let (offset, part, line_start) = (self.at.offset, self.at.part, self.at.line_start);
         let skip_to = if outlet.skips() { 0 } else { self.skip_to };
-        let made = split(block, &Cut { offset, data, part, line_start, skip_to, rest, fits: &fits }, &mut events);
+        let joining = hands.settings.multiline.as_ref().map(|lines| {
+            let finish = !enlarge && rest != Rest::Parts && hands.now.saturating_duration_since(self.grew) >= lines.timeout;
+            Joining { lines, finish, settled: self.skip_to }
+        });
+        let made = split(block, &Cut { offset, data, part, line_start, skip_to, rest, joining, fits: &fits }, &mut events);
+        self.open = made.open;
         if made.consumed == 0 {
             pool.give_events(events);
             self.long |= enlarge;
@@ -337,16 +358,17 @@ impl Tailed {
         } else {
             (std::mem::take(block), events)
         };
-        self.hand_on(hands, bytes, events, made.first);
+        self.hand_on(hands, bytes, events, &made);
         if self.ended { Turn::End } else { Turn::More }
     }
 
-    fn hand_on(&self, hands: &mut Hands<'_>, bytes: Vec<u8>, events: Vec<Event>, first: Option<(u64, u64)>) {
-        let (common, id) = (hands.common, self.stream.id);
-        let Some((base, line_start)) = first else { return common.settlement.pass(id, self.at, self.size) };
+    fn hand_on(&self, hands: &mut Hands<'_>, bytes: Vec<u8>, events: Vec<Event>, made: &Made) {
+        let (common, id, merged) = (hands.common, self.stream.id, made.merged);
+        let Some((base, line_start)) = made.first else { return common.settlement.pass_joined(id, self.at, self.size, merged) };
         let whole = events.iter().filter(|event| event.part().is_none_or(|(_, last)| last)).count();
         let count = Count { events: whole as u64, bytes: self.at.offset - base };
-        let (ticket, before) = common.settlement.admit(id, (base, self.at, self.size), &[(Arc::clone(&self.stream.topic), count)]);
+        let parts = [(Arc::clone(&self.stream.topic), count)];
+        let (ticket, before) = common.settlement.admit_joined(id, (base, self.at, self.size), &parts, merged);
         let before = before.first().copied().unwrap_or_default();
         let charge = common.budget.charge(charge_for(bytes.capacity(), events.len()));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).ok();
@@ -391,7 +413,7 @@ impl Tailed {
             common.settlement.update(self.stream.id, |row| row.size = self.at.offset);
         }
         self.size = size;
-        self.ended = true;
+        (self.ended, self.open) = (true, false);
         Turn::End
     }
 

@@ -5,6 +5,7 @@ mod compressed;
 mod content;
 mod finding;
 mod histories;
+mod joining;
 mod knowledge;
 mod leaving;
 mod model;
@@ -105,6 +106,7 @@ impl Rig {
             // So that each turn searches.
             rescan_interval: Duration::from_millis(1),
             compressed: Compressed::Continue,
+            multiline: None,
             topic: "logs".into(),
         };
         Rig {

@@ -1,0 +1,131 @@
+//! Lines that are joined, in a running agent: killed at any moment, rotated in the middle of an event, read again. Every line arrives in the event
+//! that it belongs to, and the books say how many were merged.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rdkafka::Message;
+
+use crate::harness::agent::{Agent, Plan};
+use crate::harness::broker::Broker;
+use crate::harness::lines::{self, LineWriter, Rotation, Written};
+use crate::harness::oracle::{Allowance, Oracle, Verdict};
+use crate::harness::topic::{self, Format, Isolation};
+use crate::harness::{temp_dir, wait_until};
+
+const SOON: Duration = Duration::from_secs(20);
+const LATE: Duration = Duration::from_secs(60);
+const MEMORY: u64 = 4 << 20;
+/// Lines of an event: one whose number ends in 0 or 5 begins it.
+const LINES: u64 = 5;
+const EVENT: u64 = LINES * 140 + 240;
+
+fn plan(broker: &Broker, topic: &str, logs: &Path) -> Plan {
+    broker.create_topic(topic, 3, &[]);
+    let source = "multiline = { start = ' seq=[0-9]{9}[05] ', timeout = \"3s\" }";
+    Plan::new(&broker.bootstrap(), topic).agent("memory = \"4MiB\"").source(source).include(logs.join("app.log*"))
+}
+
+/// How many events these lines are.
+fn events(written: &Written) -> u64 {
+    written.values().map(|lines| lines.div_ceil(LINES)).sum()
+}
+
+/// Judges the lines of all events, each of which must be the one that was written.
+#[track_caller]
+fn read(broker: &Broker, topic: &str, written: &Written) -> Verdict {
+    let mut oracle = Oracle::new(written);
+    topic::for_each(&broker.bootstrap(), topic, Isolation::ReadUncommitted, |message| {
+        assert_eq!(topic::gap(message), None);
+        let value = message.payload().unwrap_or_default();
+        let lines: Vec<&[u8]> = value.split(|byte| *byte == b'\n').collect();
+        let (stream, first) = lines::parse(lines[0]).expect("a whole line");
+        let whole = LINES.min(written[stream] - first);
+        assert!(first % LINES == 0 && lines.len() as u64 == whole, "{stream} {first}: {} lines, not {whole}", lines.len());
+        lines.iter().for_each(|line| oracle.see(message.partition(), line));
+    });
+    oracle.verdict()
+}
+
+/// Waits until every line has arrived; then nothing is lost, order is kept, and the books tell the same.
+#[track_caller]
+fn assert_whole(broker: &Broker, topic: &str, written: &Written, doubled_at_most: u64, agent: &Agent) {
+    let (started, events) = (Instant::now(), events(written));
+    wait_until("all events", LATE, || broker.count(topic) >= events);
+    let mut verdict = read(broker, topic, written);
+    while verdict.lost() > 0 && started.elapsed() < LATE {
+        std::thread::sleep(Duration::from_millis(200));
+        verdict = read(broker, topic, written);
+    }
+    eprintln!("{topic}: {verdict} · duplicates allowed {doubled_at_most}");
+    verdict.assert_nothing_lost();
+    verdict.assert_order_kept();
+    verdict.assert_duplicates_at_most(doubled_at_most);
+    let lines = verdict.written();
+    let books = agent.settled_books("files", lines);
+    assert_eq!((books.delivered.events, books.merged.events), (events, lines - events), "{books}");
+    assert!(books.missed.is_empty(), "{books}");
+}
+
+#[test]
+fn kills_in_the_middle_of_joined_events_lose_and_double_nothing_that_was_settled() {
+    let (broker, logs) = (Broker::shared(), temp_dir("logs"));
+    let mut agent = plan(broker, "joined-killed", logs.path()).start();
+    let writing = LineWriter::new("w", logs.path().join("app.log")).rate(8000).start();
+    let mut allowance = Allowance::new(Duration::from_secs(1), MEMORY, EVENT);
+    for lines in [14_000, 16_300, 15_100, 17_900] {
+        let until = writing.written() + lines;
+        allowance.kill(&mut agent, broker, "joined-killed", || writing.written() >= until);
+        agent.restart();
+    }
+    let written = writing.stop();
+    assert_whole(broker, "joined-killed", &written, allowance.most() * LINES, &agent);
+    assert!(agent.terminate(SOON).success());
+}
+
+/// Rotates in the middle of events, under load, with kills.
+fn rotate_and_kill(topic: &str, rotation: Rotation) {
+    let (broker, logs) = (Broker::shared(), temp_dir("logs"));
+    let mut agent = plan(broker, topic, logs.path()).start();
+    let writing = LineWriter::new("w", logs.path().join("app.log")).rate(6000).rotation(rotation).start();
+    let mut allowance = Allowance::new(Duration::from_secs(1), MEMORY, EVENT);
+    for lines in [12_000, 13_500] {
+        let until = writing.written() + lines;
+        allowance.kill(&mut agent, broker, topic, || writing.written() >= until);
+        let until = writing.written() + 7000;
+        wait_until("lines to be written", LATE, || writing.written() >= until);
+        agent.restart();
+    }
+    let written = writing.stop();
+    assert_whole(broker, topic, &written, allowance.most() * LINES, &agent);
+    assert!(agent.terminate(SOON).success());
+}
+
+#[test]
+fn joined_events_survive_renaming_and_kills() {
+    rotate_and_kill("joined-renamed", Rotation::Rename { every: 3002 });
+}
+
+#[test]
+fn joined_events_survive_copytruncate_and_kills() {
+    rotate_and_kill("joined-copied", Rotation::CopyTruncate { every: 3003 });
+}
+
+#[test]
+fn a_stack_trace_arrives_as_one_event_and_run_once_waits_for_its_last_line() {
+    let (broker, logs) = (Broker::shared(), temp_dir("logs"));
+    broker.create_topic("joined-java", 1, &[]);
+    let trace = "2026-11-24 10:00:01 ERROR failed\njava.lang.IllegalStateException: boom\n\tat app.Main.main(Main.java:5)";
+    fs::write(logs.path().join("app.log"), format!("2026-11-24 10:00:00 INFO started\n{trace}\n")).unwrap();
+    let plan = Plan::new(&broker.bootstrap(), "joined-java").format(Format::Json).source("multiline = { preset = \"java\" }");
+    let mut agent = plan.include(logs.path().join("*.log")).arg("--once").start();
+    assert!(agent.wait(SOON).success(), "{}", agent.log());
+    let records = topic::records(&broker.bootstrap(), "joined-java", Isolation::ReadUncommitted);
+    let messages: Vec<serde_json::Value> = records.iter().map(|record| serde_json::from_slice(&record.value).unwrap()).collect();
+    let texts: Vec<_> = messages.iter().map(|message| message["message"].as_str().unwrap()).collect();
+    assert_eq!(texts, ["2026-11-24 10:00:00 INFO started", trace]);
+    assert_eq!(messages[1]["offset"], 33);
+    let books = agent.settled_books("files", 4);
+    assert_eq!((books.delivered.events, books.merged.events), (2, 2), "{books}");
+}
