@@ -10,6 +10,7 @@ use super::document::{Node, Value};
 use super::problem::{Fault, Problem, nearest};
 use super::schema::{self, Kind};
 use super::units;
+use crate::source::file::charset;
 use crate::source::file::discover::Pattern;
 use crate::source::syslog::listen::address::Address;
 use crate::source::syslog::listen::gate::Network;
@@ -107,6 +108,7 @@ fn noun(kind: Kind) -> &'static str {
         Kind::Mode => "mode",
         Kind::Zone => "time zone",
         Kind::Regex => "regex",
+        Kind::Encoding => "encoding",
         Kind::Texts | Kind::Properties => "table",
     }
 }
@@ -135,6 +137,10 @@ pub fn example(kind: Kind) -> String {
         Kind::Mode => "write three or four octal digits in quotes, as \"0660\"".to_owned(),
         Kind::Zone => "write \"UTC\", \"local\" or a name, as \"Europe/Berlin\"".to_owned(),
         Kind::Regex => "write a regex, as '^\\d{4}-\\d\\d-\\d\\d '".to_owned(),
+        Kind::Encoding => {
+            "write its name in the WHATWG Encoding Standard, as \"utf-16le\", \"latin1\", \"windows-1252\", \"shift_jis\" or \"gbk\""
+                .to_owned()
+        }
         Kind::Texts => "write a table of strings, as { env = \"prod\" }".to_owned(),
         Kind::Properties => "write a table, as { \"linger.ms\" = 20 }".to_owned(),
     }
@@ -205,6 +211,8 @@ fn word(kind: Kind, text: &str) -> Result<(), Fault> {
         }
         Kind::Text | Kind::Path => Ok(()),
         Kind::Regex => regex(text).map(drop),
+        Kind::Encoding if charset::Named::of(text).is_some() => Ok(()),
+        Kind::Encoding => Err(Fault::new(format!("files can't be read as {text:?}"), example(kind))),
         Kind::Mode if mode(text).is_some() => Ok(()),
         Kind::Zone if zone(text).is_some() => Ok(()),
         Kind::Mode | Kind::Zone => Err(Fault::new(format!("{text:?} is no {}", noun(kind)), example(kind))),

@@ -81,6 +81,8 @@ pub enum Kind {
     Priority,
     /// A regex.
     Regex,
+    /// The name of an encoding.
+    Encoding,
     /// A table of strings.
     Texts,
     /// A table of librdkafka's properties.
@@ -215,6 +217,7 @@ pub const KEYS: &[Key] = &[
     only(FILE, entry("source.partial_line_timeout", OPTIONAL_TIME, Is("off"), "Ship a last line without a newline after this long; \"off\" waits for its end.")),
     only(FILE, entry("source.rescan_interval", time(100), Is("30s"), "How often the directories are searched, whatever the watcher said. At least 100ms.")),
     only(FILE, entry("source.compressed", COMPRESSED, Is("continue"), "Compressed files: continue only finishes a file that was read before it was compressed; read reads every one.")),
+    only(FILE, entry("source.encoding", Kind::Encoding, Nothing, "What its files are written in: utf-16 (as its mark says), utf-16le, utf-16be, latin1, windows-1252, shift_jis, gbk and others; shipped as UTF-8. Default: bytes are shipped as they are.")),
     only(FILE, entry("source.multiline.preset", PRESET, Nothing, "Lines that belong together are one event: log lines with their stack traces, by ready patterns for java, python, go, ruby, node, dotnet or postgres.")),
     only(FILE, entry("source.multiline.start", Kind::Regex, Nothing, "Instead of a preset, patterns of one's own, at least one: a line that matches begins an event.")),
     only(FILE, entry("source.multiline.continue", Kind::Regex, Nothing, "Only lines that match are joined to the one before. Default: all that begin no event.")),
@@ -513,6 +516,7 @@ pub struct RawFile {
     pub partial_line_timeout: Time,
     pub rescan_interval: Time,
     pub compressed: String,
+    pub encoding: Option<String>,
     pub multiline: Option<RawMultiline>,
 }
 

@@ -14,6 +14,7 @@ use super::problem::{Fault, Origin, Problems};
 use super::resolve::{Findings, internal};
 use super::schema::{self, RawFile, RawJournald, RawMultiline, RawSource, RawSyslog, Unset};
 use super::{Machine, Named, kinds, print};
+use crate::source::file::charset;
 use crate::source::file::multiline::{Lines, Multiline, Own, ready};
 use crate::source::file::{self, StartAt, discover::Pattern};
 use crate::source::journald::{self, discover, filter, render};
@@ -163,6 +164,7 @@ fn file(raw: &RawFile, name: Arc<str>, topic: Arc<str>, multiline: Option<Multil
         partial_line_timeout: raw.partial_line_timeout.0,
         rescan_interval: raw.rescan_interval.0.unwrap_or_default(),
         compressed: if raw.compressed == "read" { file::Compressed::Read } else { file::Compressed::Continue },
+        charset: raw.encoding.as_deref().and_then(charset::Named::of),
         multiline,
         topic,
     }

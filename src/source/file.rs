@@ -2,6 +2,7 @@
 //! round of work without ever sleeping, so that tests can play it step by step.
 
 pub mod access;
+pub mod charset;
 mod compressed;
 pub mod content;
 pub mod discover;
@@ -9,6 +10,7 @@ pub mod held;
 pub mod identity;
 mod leaving;
 mod listings;
+mod making;
 pub mod multiline;
 mod names;
 pub mod pattern;
@@ -81,6 +83,8 @@ pub struct Settings {
     pub rescan_interval: Duration,
     /// What is read of compressed files.
     pub compressed: Compressed,
+    /// What its files are written in; `None`: their bytes are shipped as they are.
+    pub charset: Option<charset::Named>,
     /// Which lines are joined; `None`: each line is an event.
     pub multiline: Option<multiline::Multiline>,
     /// The topic its events go to.

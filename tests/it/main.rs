@@ -17,6 +17,7 @@
 //! | `tls.rs` | a broker with TLS and passwords |
 //! | `rules.rs` | rules leave events out: kills, the spill, the books |
 //! | `spill.rs` | Kafka away for longer than memory lasts: volume, kills, a frozen broker, a missing topic, damage to the spill |
+//! | `encodings.rs` | files in other encodings than UTF-8 |
 //! | `full_disk.rs` | the state's file system is full, or takes no writes |
 //! | `syslog.rs` | syslog over every transport: kills, floods, a full disk, real senders, hostile ones |
 //! | `syslog_tls.rs` | syslog over TLS: right, wrong, expired and missing certificates |
@@ -34,6 +35,7 @@
 
 mod bad_input;
 mod delivery;
+mod encodings;
 mod full_disk;
 mod gaps;
 #[allow(dead_code, reason = "a tool box: not every test run uses every tool")]

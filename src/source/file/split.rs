@@ -8,6 +8,7 @@ use memchr::memchr_iter;
 pub use joined::Joining;
 use joined::Open;
 
+use super::charset::Charset;
 use crate::batch::Event;
 use crate::encode::{MAX_EVENTS, raw};
 
@@ -28,6 +29,8 @@ pub struct Cut<'a> {
     pub rest: Rest,
     /// How lines are joined; `None`: each is an event.
     pub joining: Option<Joining<'a>>,
+    /// What the bytes are; `None`: what they are does not matter.
+    pub charset: Option<Charset>,
     /// How many bytes fit into one message, see [`crate::source::Outlet::fits`].
     pub fits: &'a dyn Fn(&[u8]) -> usize,
 }
@@ -66,15 +69,9 @@ pub fn split(block: &[u8], cut: &Cut<'_>, events: &mut Vec<Event>) -> Made {
     let data = block.get(cut.data..).unwrap_or_default();
     let (part, line_start) = (cut.part, cut.line_start);
     let mut cutter = Cutter { cut, data, events, at: 0, part, line_start, first: None, open: None, merged: 0 };
-    for end in memchr_iter(b'\n', data) {
-        match &cut.joining {
-            None => cutter.line(end),
-            Some(joining) => cutter.joined_line(joining, end),
-        }
-        if cutter.events.len() >= MAX_EVENTS {
-            // The rest of the block is read again: very short lines must not make a batch that is many times its block.
-            break;
-        }
+    match cut.charset {
+        None => cutter.lines(memchr_iter(b'\n', data)),
+        Some(charset) => cutter.lines(charset.line_ends(data, cut.offset)),
     }
     if cutter.events.len() < MAX_EVENTS {
         cutter.rest();
@@ -97,6 +94,20 @@ struct Cutter<'a, 'e> {
 }
 
 impl Cutter<'_, '_> {
+    /// The lines whose `\n` are at these places.
+    fn lines(&mut self, ends: impl Iterator<Item = usize>) {
+        for end in ends {
+            match &self.cut.joining {
+                None => self.line(end),
+                Some(joining) => self.joined_line(joining, end),
+            }
+            if self.events.len() >= MAX_EVENTS {
+                // The rest of the block is read again: very short lines must not make a batch that is many times its block.
+                break;
+            }
+        }
+    }
+
     /// A line whose `\n` is at `end`.
     fn line(&mut self, end: usize) {
         let (text, next) = self.text_of(self.at, end);
@@ -107,7 +118,10 @@ impl Cutter<'_, '_> {
     /// Where the text ends of the line from `start` whose `\n` is at `end`, and where the next one begins.
     fn text_of(&self, start: usize, end: usize) -> (usize, usize) {
         let text = self.data.get(start..end).unwrap_or_default();
-        (start + text.strip_suffix(b"\r").unwrap_or(text).len(), end + 1)
+        match self.cut.charset {
+            None => (start + text.strip_suffix(b"\r").unwrap_or(text).len(), end + 1),
+            Some(charset) => (start + charset.without_return(text).len(), end + charset.unit()),
+        }
     }
 
     /// The bytes from `at` to `end` are the (rest of the) line's text; its events end at `next`.
@@ -163,6 +177,10 @@ impl Cutter<'_, '_> {
             }
         }
         let end = self.data.len();
+        let is_mark = |charset: Charset| self.cut.offset + self.at as u64 == 0 && charset.is_mark(self.data);
+        if self.cut.rest == Rest::Ship && self.cut.charset.is_some_and(is_mark) {
+            return self.begin_line(end);
+        }
         let is_whole_block = self.at == 0 || self.part > 0;
         match self.cut.rest {
             Rest::Ship if self.at < end || self.part > 0 => {
@@ -172,7 +190,7 @@ impl Cutter<'_, '_> {
             // Parts are cut by blocks, so that reading the same bytes again makes the same parts; only a line that fills its block is cut.
             Rest::Parts if is_whole_block => {
                 let text = self.data.get(self.at..).unwrap_or_default();
-                let stop = self.at + finished(text);
+                let stop = self.at + self.cut.charset.map_or_else(|| finished(text), |charset| charset.finished(text));
                 while self.at < stop {
                     let len = (self.cut.fits)(self.data.get(self.at..stop).unwrap_or_default());
                     self.part += 1;

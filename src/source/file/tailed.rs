@@ -6,19 +6,20 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use super::charset::{Charset, Named};
 use super::content::Content;
 use super::identity::{HEAD, compression, head_agrees};
 use super::reader::{self, Found};
 use super::rotation::QUIET;
-use super::split::{Cut, Joining, Made, Rest, split};
+
 use super::unpack::Packed;
 use super::{Common, Settings};
-use crate::batch::{Batch, Event, Position, Stream, TAIL};
-use crate::encode::charge_for;
+use crate::batch::{Position, Stream, TAIL};
+
 use crate::gaps;
-use crate::ledger::{Amount, Count, Missed};
+use crate::ledger::{Amount, Missed};
 use crate::settlement::At;
 use crate::snapshot::rows::Evidence;
 use crate::source::Outlet;
@@ -61,6 +62,20 @@ pub struct Hands<'a> {
     pub block: usize,
     /// The time of the turn.
     pub now: Instant,
+}
+
+/// The encoding of a file; kept in `known` once it is sure.
+fn charset_of(known: &mut Option<Charset>, named: Named, file: &Content) -> io::Result<Charset> {
+    if let Some(charset) = known {
+        return Ok(*charset);
+    }
+    let head = if named.is_by_mark() { file.head()? } else { Vec::new() };
+    let charset = named.of_file(&head);
+    // Before there are as many bytes as a mark has there is no line, either.
+    if !named.is_by_mark() || head.len() >= named.unit() {
+        *known = Some(charset);
+    }
+    Ok(charset)
 }
 
 /// How much is read where a block does not hold one event: more than any message has, and than lines are joined to.
@@ -129,6 +144,10 @@ pub struct Tailed {
     pub ended: bool,
     /// At its end are whole lines that may be joined with more; they are shipped when `multiline` has waited long enough.
     pub open: bool,
+    /// Its encoding, when that is known; `None`: not yet, or it does not matter.
+    pub charset: Option<Charset>,
+    /// That something in it is no character was said.
+    pub told_replaced: bool,
     /// The offset at which reading began; the position's hash counts from here.
     pub begun_at: u64,
     /// When the state last noted that it is there, seconds since 1970.
@@ -156,6 +175,8 @@ impl Tailed {
             long: false,
             ended: false,
             open: false,
+            charset: None,
+            told_replaced: false,
             begun_at: at.offset,
             seen_s: 0,
         }
@@ -267,25 +288,27 @@ impl Tailed {
         // A little is read into the scratch block and copied out to its size; a lot goes on in the block it was read into.
         let small = self.size.saturating_sub(self.at.offset) < (hands.block / 2) as u64;
         let mut block = if small { std::mem::take(hands.scratch) } else { common.pool.block(hands.block + TAIL) };
-        let found = file.read(&self.at, limit, &mut block);
-        let judged = found.as_ref().ok().and_then(|found| self.judge(hands.settings, common, found, &block));
+        let unit = hands.settings.charset.map_or(1, Named::unit);
+        let charset = hands.settings.charset.map(|named| charset_of(&mut self.charset, named, file)).transpose();
+        let found = charset.and_then(|charset| Ok((file.read(&self.at, (limit, unit), &mut block)?, charset)));
+        let judged = found.as_ref().ok().and_then(|(found, _)| self.judge(hands.settings, common, found, &block));
         let turn = match (judged, found) {
             (Some(turn), _) => turn,
             (None, Err(error)) => Turn::Failed(error),
-            (None, Ok(Found::Truncated { size })) => Turn::Truncated { size },
-            (None, Ok(Found::End { size })) => self.end(common, size),
-            (None, Ok(Found::Busy)) => Turn::More,
-            (None, Ok(Found::Proved { size })) => Turn::Proved { size },
-            (None, Ok(Found::Other)) => Turn::Other,
-            (None, Ok(Found::Hole { to })) => self.hole(hands.settings, common, to),
-            (None, Ok(Found::Data { data, size, full, hole })) => {
+            (None, Ok((Found::Truncated { size }, _))) => Turn::Truncated { size },
+            (None, Ok((Found::End { size }, _))) => self.end(common, size),
+            (None, Ok((Found::Busy, _))) => Turn::More,
+            (None, Ok((Found::Proved { size }, _))) => Turn::Proved { size },
+            (None, Ok((Found::Other, _))) => Turn::Other,
+            (None, Ok((Found::Hole { to }, _))) => self.hole(hands.settings, common, to),
+            (None, Ok((Found::Data { data, size, full, hole }, charset))) => {
                 if size > self.size {
                     self.grew = hands.now;
                     common.settlement.update(self.stream.id, |row| row.size = size);
                 }
                 self.size = size;
                 let rest = self.rest(hands.settings, full, hole, hands.now);
-                self.take(hands, &mut block, data, rest, small)
+                self.take(hands, &mut block, (data, charset), rest, small)
             }
         };
         if small {
@@ -316,95 +339,6 @@ impl Tailed {
             self.missed(common, Missed::Truncated, bytes);
         }
         None
-    }
-
-    /// Makes events of a block's data and hands them on, with the block itself unless `copy` says that it is to be used again.
-    fn take(&mut self, hands: &mut Hands<'_>, block: &mut Vec<u8>, data: usize, rest: Rest, copy: bool) -> Turn {
-        let (pool, outlet) = (&hands.common.pool, &mut *hands.outlet);
-        let mut events = pool.events();
-        let fits = |bytes: &[u8]| outlet.fits(bytes);
-        // A line as long as the block is first read again with a block that is longer than any message.
-        let enlarge = rest == Rest::Parts && !self.long;
-        let rest = if enlarge { Rest::Wait } else { rest };
-        let (offset, part, line_start) = (self.at.offset, self.at.part, self.at.line_start);
-        let skip_to = if outlet.skips() { 0 } else { self.skip_to };
-        let joining = hands.settings.multiline.as_ref().map(|lines| {
-            let finish = !enlarge && rest != Rest::Parts && hands.now.saturating_duration_since(self.grew) >= lines.timeout;
-            Joining { lines, finish, settled: self.skip_to }
-        });
-        let made = split(block, &Cut { offset, data, part, line_start, skip_to, rest, joining, fits: &fits }, &mut events);
-        self.open = made.open;
-        if made.consumed == 0 {
-            pool.give_events(events);
-            self.long |= enlarge;
-            self.ended = !enlarge;
-            return if enlarge { Turn::More } else { Turn::End };
-        }
-        let end = data + made.consumed;
-        let used = block.get(data..end).unwrap_or_default();
-        self.at = Position {
-            offset: offset + made.consumed as u64,
-            line_start: made.line_start,
-            part: made.part,
-            hash: crc32c::crc32c_append(self.at.hash, used),
-            tail: self.at.tail.after(used),
-        };
-        self.long = made.part > 0;
-        self.ended = self.at.offset >= self.size;
-        let (bytes, events) = if copy || end < block.capacity() / 2 {
-            let exact = events.as_slice().to_vec();
-            pool.give_events(events);
-            (block.get(..end).unwrap_or_default().to_vec(), exact)
-        } else {
-            (std::mem::take(block), events)
-        };
-        self.hand_on(hands, bytes, events, &made);
-        if self.ended { Turn::End } else { Turn::More }
-    }
-
-    fn hand_on(&self, hands: &mut Hands<'_>, bytes: Vec<u8>, events: Vec<Event>, made: &Made) {
-        let (common, id, merged) = (hands.common, self.stream.id, made.merged);
-        let Some((base, line_start)) = made.first else { return common.settlement.pass_joined(id, self.at, self.size, merged) };
-        let whole = events.iter().filter(|event| event.part().is_none_or(|(_, last)| last)).count();
-        let count = Count { events: whole as u64, bytes: self.at.offset - base };
-        let parts = [(Arc::clone(&self.stream.topic), count)];
-        let (ticket, before) = common.settlement.admit_joined(id, (base, self.at, self.size), &parts, merged);
-        let before = before.first().copied().unwrap_or_default();
-        let charge = common.budget.charge(charge_for(bytes.capacity(), events.len()));
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok();
-        let observed_ns = now.and_then(|time| i64::try_from(time.as_nanos()).ok()).unwrap_or(0);
-        let stream = Arc::clone(&self.stream);
-        hands.outlet.push(Batch {
-            stream,
-            bytes,
-            events,
-            base,
-            line_start,
-            to: self.at,
-            observed_ns,
-            ticket,
-            since: hands.now,
-            before,
-            copy: None,
-            part_headers: false,
-            charge,
-        });
-    }
-
-    /// What becomes of a last line without its end now.
-    fn rest(&self, settings: &Settings, full: bool, hole: bool, now: Instant) -> Rest {
-        let quiet = now.saturating_duration_since(self.grew);
-        let left = self.left_for(now).is_some_and(|time| time >= QUIET);
-        let late = settings.partial_line_timeout.is_some_and(|timeout| quiet >= timeout);
-        // The compressed form of a file is all that there will ever be of it.
-        let all = self.packed().is_some();
-        if full {
-            Rest::Parts
-        } else if hole || left || late || all {
-            Rest::Ship
-        } else {
-            Rest::Wait
-        }
     }
 
     fn end(&mut self, common: &Common, size: u64) -> Turn {

@@ -3,6 +3,7 @@
 
 mod compressed;
 mod content;
+mod encoded;
 mod finding;
 mod histories;
 mod joining;
@@ -106,6 +107,7 @@ impl Rig {
             // So that each turn searches.
             rescan_interval: Duration::from_millis(1),
             compressed: Compressed::Continue,
+            charset: None,
             multiline: None,
             topic: "logs".into(),
         };

@@ -38,7 +38,7 @@ impl Cutter<'_, '_> {
             self.close();
         }
         let lines = self.open.as_ref().map_or(0, |open| open.lines) + 1;
-        let state = state.unwrap_or_else(|| joining.lines.lines.begin(self.data.get(start..text).unwrap_or_default()));
+        let state = state.unwrap_or_else(|| self.seen(start, text, |line| joining.lines.lines.begin(line)));
         self.open = Some(Open { lines, state, text, next });
         if state.is_done() || lines >= joining.lines.max_lines || next - self.at >= joining.lines.max_size {
             self.close();
@@ -49,7 +49,16 @@ impl Cutter<'_, '_> {
     fn joins(&self, joining: &Joining<'_>, start: usize, (text, next): (usize, usize)) -> Option<State> {
         let open = self.open.as_ref()?;
         let fits = next - self.at <= joining.lines.max_size && self.cut.offset + start as u64 != joining.settled;
-        joining.lines.lines.join(open.state, self.data.get(start..text)?).filter(|_| fits)
+        self.seen(start, text, |line| joining.lines.lines.join(open.state, line)).filter(|_| fits)
+    }
+
+    /// What `look` sees in a line: its text in UTF-8, where its encoding is known.
+    fn seen<T>(&self, start: usize, text: usize, look: impl FnOnce(&[u8]) -> T) -> T {
+        let line = self.data.get(start..text).unwrap_or_default();
+        let Some(charset) = self.cut.charset else { return look(line) };
+        let mut decoded = String::new();
+        charset.line(line, self.cut.offset + start as u64 == 0, &mut decoded);
+        look(decoded.as_bytes())
     }
 
     /// The event that is open is complete.

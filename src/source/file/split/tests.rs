@@ -18,7 +18,7 @@ fn read(file: &[u8], block: usize, room: usize, finish: bool) -> Vec<(Vec<u8>, b
             (false, false) => Rest::Wait,
         };
         let mut events = Vec::new();
-        let cut = Cut { offset: offset as u64, data: 0, part, line_start, skip_to: 0, rest, joining: None, fits: &fits };
+        let cut = Cut { offset: offset as u64, data: 0, part, line_start, skip_to: 0, rest, joining: None, charset: None, fits: &fits };
         let data = &file[offset..end];
         let made = split(data, &cut, &mut events);
         let mut to = made.first.map_or(0, |_| 0);
@@ -69,7 +69,8 @@ proptest! {
 fn what_is_settled_is_not_made_again_but_counted_in_the_position() {
     let mut events = Vec::new();
     let fits = |bytes: &[u8]| bytes.len();
-    let cut = Cut { offset: 100, data: 0, part: 0, line_start: 100, skip_to: 104, rest: Rest::Wait, joining: None, fits: &fits };
+    let cut =
+        Cut { offset: 100, data: 0, part: 0, line_start: 100, skip_to: 104, rest: Rest::Wait, joining: None, charset: None, fits: &fits };
     let made = split(b"a\nb\nc\nd", &cut, &mut events);
     assert_eq!(made, Made { consumed: 6, line_start: 106, part: 0, first: Some((104, 104)), merged: 0, open: false });
     assert_eq!(events, vec![Event::whole(4, 1, 0, 2)]);
@@ -79,7 +80,7 @@ fn what_is_settled_is_not_made_again_but_counted_in_the_position() {
 fn empty_lines_are_events() {
     let mut events = Vec::new();
     let fits = |bytes: &[u8]| bytes.len();
-    let cut = Cut { offset: 0, data: 0, part: 0, line_start: 0, skip_to: 0, rest: Rest::Wait, joining: None, fits: &fits };
+    let cut = Cut { offset: 0, data: 0, part: 0, line_start: 0, skip_to: 0, rest: Rest::Wait, joining: None, charset: None, fits: &fits };
     let made = split(b"\n\r\n\n", &cut, &mut events);
     assert_eq!(made.consumed, 4);
     assert_eq!(events.iter().map(|event| (event.len, event.to)).collect::<Vec<_>>(), vec![(0, 1), (0, 3), (0, 4)]);
@@ -136,8 +137,17 @@ mod joined {
             let full = end - offset == limit && end < file.len();
             let joining = Some(Joining { lines: multiline, finish: false, settled });
             let rest = if full { Rest::Wait } else { Rest::Ship };
-            let cut =
-                Cut { offset: offset as u64, data: 0, part: 0, line_start: offset as u64, skip_to: settled, rest, joining, fits: &fits };
+            let cut = Cut {
+                offset: offset as u64,
+                data: 0,
+                part: 0,
+                line_start: offset as u64,
+                skip_to: settled,
+                rest,
+                joining,
+                charset: None,
+                fits: &fits,
+            };
             let mut made_events = Vec::new();
             let made = split(&file[offset..end], &cut, &mut made_events);
             merged += made.merged;
@@ -196,7 +206,11 @@ mod joined {
         let fits = |bytes: &[u8]| bytes.len();
         let joining = Some(Joining { lines: &multiline, finish, settled: 0 });
         let mut events = Vec::new();
-        let made = split(block, &Cut { offset: 0, data: 0, part: 0, line_start: 0, skip_to: 0, rest, joining, fits: &fits }, &mut events);
+        let made = split(
+            block,
+            &Cut { offset: 0, data: 0, part: 0, line_start: 0, skip_to: 0, rest, joining, charset: None, fits: &fits },
+            &mut events,
+        );
         (events.iter().map(|event| event.len).collect(), made.consumed, made.open)
     }
 
