@@ -148,7 +148,7 @@ fn multiline(raw: &RawMultiline, origins: &BTreeMap<String, Origin>, found: &mut
             None => Lines::Own(own),
         },
         max_lines: raw.max_lines.unwrap_or(1000),
-        max_size: raw.max_size.as_ref().and_then(|size| usize::try_from(size.0).ok()).unwrap_or(256 << 10),
+        max_size: raw.max_size.as_ref().map_or(256 << 10, |size| size.0),
         timeout: raw.timeout.as_ref().and_then(|time| time.0).unwrap_or(Duration::from_secs(1)),
     })
 }

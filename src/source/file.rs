@@ -350,6 +350,8 @@ impl FileSource {
         for id in self.hot.iter().copied().collect::<Vec<_>>() {
             match self.tailed.get(&id) {
                 Some(tailed) if tailed.wants_a_look(&self.settings, now) => self.queue(id),
+                // Its time comes, however long that takes.
+                Some(tailed) if tailed.waits_for_lines() => {}
                 _ => drop(self.hot.remove(&id)),
             }
         }
@@ -383,22 +385,26 @@ impl FileSource {
         }
         let waits_for = self.tailed.get(&id).and_then(|tailed| tailed.after);
         let waits = waits_for.is_some_and(|before| self.tailed.get(&before).is_some_and(|before| !before.is_at_end()));
+        let only_time = waits_for.is_some_and(|before| self.tailed.get(&before).is_some_and(Tailed::waits_for_lines));
         let Some(tailed) = self.tailed.get_mut(&id) else { return };
         tailed.queued = false;
-        if waits {
-            if waits_for.is_some_and(|before| self.pursued.get(&before).is_some_and(compressed::Pursuit::waits)) {
-                // Its end queues this one again.
+        if waits && only_time {
+            // What is shipped of the one before queues this one again; that this one was truncated meanwhile is noticed at once.
+            self.hot.extend(waits_for);
+            if !tailed.was_written_over() {
                 return;
             }
-            if waits_for.is_some_and(|before| self.tailed.get(&before).is_some_and(|before| before.waits_for_lines() && !before.queued)) {
-                // What is shipped of it queues this one again.
-                self.hot.extend(waits_for);
+        } else if waits {
+            if waits_for.is_some_and(|before| self.pursued.get(&before).is_some_and(compressed::Pursuit::waits)) {
+                // Its end queues this one again.
                 return;
             }
             // What comes before it under the same key goes first.
             return self.queue_all([waits_for, Some(id)]);
         }
-        tailed.after = None;
+        if !waits {
+            tailed.after = None;
+        }
         if tailed.at.offset == tailed.begun_at && !self.is_recognisable(id) {
             return;
         }

@@ -198,7 +198,7 @@ impl Tailed {
     /// Whether nothing but time is missing to its end: lines wait for others that may be joined to them.
     #[must_use]
     pub fn waits_for_lines(&self) -> bool {
-        self.ended && self.open && self.file.is_some()
+        self.ended && self.open && !self.queued && self.file.is_some()
     }
 
     /// Bytes of a last line that waits for its end.
@@ -214,8 +214,8 @@ impl Tailed {
         let recent = |since: Instant, time: Duration| now.saturating_duration_since(since) < time;
         let leaving = self.left_since().is_some_and(|since| recent(since.max(self.grew), QUIET + HOT));
         let late = settings.partial_line_timeout.is_some_and(|timeout| self.unfinished() > 0 && recent(self.grew, timeout + HOT));
-        let joins = settings.multiline.as_ref().is_some_and(|lines| self.open && recent(self.grew, lines.timeout + HOT));
-        recent(self.grew, HOT) || leaving || late || joins
+        let joined = settings.multiline.as_ref().is_some_and(|lines| self.open && !recent(self.grew, lines.timeout));
+        recent(self.grew, HOT) || leaving || late || joined
     }
 
     /// Its file, if that is open and not compressed.

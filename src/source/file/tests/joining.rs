@@ -201,3 +201,17 @@ fn events_that_do_not_fit_into_a_block_are_joined_and_long_lines_stand_alone() {
     assert_eq!(events.concat(), format!("{joined}{long}-after\nlast\n"));
     assert_books(&rig, 104, 4);
 }
+
+#[test]
+fn what_waits_when_its_file_is_truncated_without_a_copy_is_booked_as_missed() {
+    let mut rig = rig(&["*.log"]);
+    rig.write("a.log", "one\ntwo\n-a\n");
+    rig.settle();
+    rig.truncate("a.log");
+    rig.settle();
+    rig.write("a.log", "new\nnewer\n");
+    rig.settle();
+    assert_eq!(rig.texts(), ["one", "new"]);
+    assert_eq!(rig.missed(Missed::Truncated), 7);
+    assert_books(&rig, 2, 2);
+}
