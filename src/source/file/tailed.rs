@@ -111,6 +111,7 @@ pub enum Turn {
 
 /// A file that is being read.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Tailed {
     /// The stream its events are of.
     pub stream: Arc<Stream>,

@@ -7,17 +7,14 @@ fn joined(lines: &Lines, text: &str) -> Vec<String> {
     let mut events: Vec<String> = Vec::new();
     let mut state = State::DONE;
     for line in text.lines() {
-        match lines.join(state, line.as_bytes()).filter(|_| !events.is_empty()) {
-            Some(next) => {
-                let event = events.last_mut().unwrap();
-                event.push('\n');
-                event.push_str(line);
-                state = next;
-            }
-            None => {
-                events.push(line.to_owned());
-                state = lines.begin(line.as_bytes());
-            }
+        if let Some(next) = lines.join(state, line.as_bytes()).filter(|_| !events.is_empty()) {
+            let event = events.last_mut().unwrap();
+            event.push('\n');
+            event.push_str(line);
+            state = next;
+        } else {
+            events.push(line.to_owned());
+            state = lines.begin(line.as_bytes());
         }
     }
     events

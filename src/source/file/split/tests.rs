@@ -108,16 +108,13 @@ mod joined {
             let text = line.strip_suffix(b"\n").map_or(line, |text| text.strip_suffix(b"\r").unwrap_or(text));
             let end = at + line.len();
             let open =
-                events.last_mut().filter(|(from, _, _, lines)| end - from <= multiline.max_size && (*lines as usize) < multiline.max_lines);
-            match (open, multiline.lines.join(state, text)) {
-                (Some((_, to, _, lines)), Some(next)) => {
-                    (*to, state) = (end, next);
-                    *lines += 1;
-                }
-                _ => {
-                    events.push((at, end, false, 1));
-                    state = multiline.lines.begin(text);
-                }
+                events.last_mut().filter(|(from, _, _, lines)| end - from <= multiline.max_size && *lines < multiline.max_lines as u64);
+            if let (Some((_, to, _, lines)), Some(next)) = (open, multiline.lines.join(state, text)) {
+                (*to, state) = (end, next);
+                *lines += 1;
+            } else {
+                events.push((at, end, false, 1));
+                state = multiline.lines.begin(text);
             }
             at = end;
         }
@@ -151,7 +148,7 @@ mod joined {
             let mut made_events = Vec::new();
             let made = split(&file[offset..end], &cut, &mut made_events);
             merged += made.merged;
-            let base = made.first.map_or(0, |(base, _)| base as usize);
+            let base = made.first.map_or(0, |(base, _)| usize::try_from(base).unwrap());
             for event in &made_events {
                 let (from, to) = (base + event.from as usize, base + event.to as usize);
                 let text = &file[offset + event.start as usize..][..event.len as usize];
