@@ -8,7 +8,7 @@ use figment::value::{Dict, Value};
 use serde::Deserialize;
 
 use super::units::{Free, Size, Time};
-use crate::source::file::multiline::ready;
+use crate::source::multiline::ready;
 
 /// What a key takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,6 +147,7 @@ const fn only(of: &'static [&'static str], key: Key) -> Key {
 
 const FILE: &[&str] = &["file"];
 const SYSLOG: &[&str] = &["syslog"];
+const LINES: &[&str] = &["file", "syslog"];
 const JOURNALD: &[&str] = &["journald"];
 
 const fn time(min: u64) -> Kind {
@@ -218,13 +219,13 @@ pub const KEYS: &[Key] = &[
     only(FILE, entry("source.rescan_interval", time(100), Is("30s"), "How often the directories are searched, whatever the watcher said. At least 100ms.")),
     only(FILE, entry("source.compressed", COMPRESSED, Is("continue"), "Compressed files: continue only finishes a file that was read before it was compressed; read reads every one.")),
     only(FILE, entry("source.encoding", Kind::Encoding, Nothing, "What its files are written in: utf-16 (as its mark says), utf-16le, utf-16be, latin1, windows-1252, shift_jis, gbk and others; shipped as UTF-8. Default: bytes are shipped as they are.")),
-    only(FILE, entry("source.multiline.preset", PRESET, Nothing, "Lines that belong together are one event: log lines with their stack traces, by ready patterns for java, python, go, ruby, node, dotnet or postgres.")),
-    only(FILE, entry("source.multiline.start", Kind::Regex, Nothing, "Instead of a preset, patterns of one's own, at least one: a line that matches begins an event.")),
-    only(FILE, entry("source.multiline.continue", Kind::Regex, Nothing, "Only lines that match are joined to the one before. Default: all that begin no event.")),
-    only(FILE, entry("source.multiline.end", Kind::Regex, Nothing, "A line that matches is the last one of its event.")),
-    only(FILE, entry("source.multiline.max_lines", Kind::Count { min: 2, max: 100_000 }, Nothing, "An event has no more lines; those behind begin another. 2 to 100000, default: 1000.")),
-    only(FILE, entry("source.multiline.max_size", Kind::Size { min: KIB, max: MIB }, Nothing, "Nor is it made longer by joining. 1KiB to 1MiB, default: 256KiB.")),
-    only(FILE, entry("source.multiline.timeout", Kind::Time { min: 10, max: 600_000, off: false }, Nothing, "Without another line for so long it is complete. 10ms to 10m, default: 1s.")),
+    only(LINES, entry("source.multiline.preset", PRESET, Nothing, "Lines that belong together are one event: log lines with their stack traces, by ready patterns for java, python, go, ruby, node, dotnet or postgres.")),
+    only(LINES, entry("source.multiline.start", Kind::Regex, Nothing, "Instead of a preset, patterns of one's own, at least one: a line that matches begins an event.")),
+    only(LINES, entry("source.multiline.continue", Kind::Regex, Nothing, "Only lines that match are joined to the one before. Default: all that begin no event.")),
+    only(LINES, entry("source.multiline.end", Kind::Regex, Nothing, "A line that matches is the last one of its event.")),
+    only(LINES, entry("source.multiline.max_lines", Kind::Count { min: 2, max: 100_000 }, Nothing, "An event has no more lines; those behind begin another. 2 to 100000, default: 1000.")),
+    only(LINES, entry("source.multiline.max_size", Kind::Size { min: KIB, max: MIB }, Nothing, "Nor is it made longer by joining. 1KiB to 1MiB, default: 256KiB.")),
+    only(LINES, entry("source.multiline.timeout", Kind::Time { min: 10, max: 600_000, off: false }, Nothing, "Without another line for so long it is complete. 10ms to 10m, default: 1s.")),
     only(SYSLOG, entry("source.listen", Kind::Addresses, Required, "Where it listens: udp://, tcp://, tls:// and relp:// with an IP address and port, unix:// and unixgram:// with a path, systemd:// with a name.")),
     only(SYSLOG, entry("source.when_full", WHEN_FULL, Nothing, "What happens without room: block lets senders wait, shed refuses the least important and counts them. Default: shed for udp and unixgram, block for the others.")),
     only(SYSLOG, entry("source.timezone", Kind::Zone, Is("UTC"), "The zone of times that name none: UTC, local, or a name as Europe/Berlin.")),
@@ -470,6 +471,7 @@ pub struct RawSyslog {
     pub socket_owner: Option<String>,
     #[serde(default)]
     pub tls: Option<RawServerTls>,
+    pub multiline: Option<RawMultiline>,
 }
 
 /// `tls` of such a source.

@@ -15,9 +15,9 @@ use super::resolve::{Findings, internal};
 use super::schema::{self, RawFile, RawJournald, RawMultiline, RawSource, RawSyslog, Unset};
 use super::{Machine, Named, kinds, print};
 use crate::source::file::charset;
-use crate::source::file::multiline::{Lines, Multiline, Own, ready};
 use crate::source::file::{self, StartAt, discover::Pattern};
 use crate::source::journald::{self, discover, filter, render};
+use crate::source::multiline::{Lines, Multiline, Own, ready};
 use crate::source::syslog;
 use crate::source::syslog::arrival::WhenFull;
 use crate::source::syslog::frame::TooLong;
@@ -72,7 +72,16 @@ pub fn sources(
         sources.named.push(Named { name: Arc::clone(&name), topic: Arc::clone(&topic) });
         if kind == "syslog" {
             let raw: RawSyslog = figment.extract().map_err(|error| internal(found, &error))?;
-            sources.syslogs.push(syslog(raw, (name, topic), &origins, found));
+            let multiline = raw.multiline.as_ref().and_then(|raw| multiline(raw, &origins, found)).map(Arc::new);
+            let source = syslog(raw, (name, topic), &origins, found);
+            let joins = |address: &Address| matches!(address.transport(), Some(Transport::Tcp | Transport::Tls | Transport::Unix) | None);
+            if multiline.is_some() && !source.listen.iter().any(joins) {
+                found.warnings.push(format!(
+                    "source {:?}: multiline joins lines of tcp://, tls:// and unix:// alone, and it listens at none",
+                    source.name
+                ));
+            }
+            sources.syslogs.push(syslog::Settings { multiline, ..source });
             continue;
         }
         if kind == "journald" {
@@ -225,6 +234,7 @@ fn syslog(
         socket_mode: kinds::mode(&raw.socket_mode).unwrap_or(0o666),
         socket_owner: owner.and_then(Result::ok),
         tls,
+        multiline: None,
     }
 }
 

@@ -11,7 +11,6 @@ pub mod identity;
 mod leaving;
 mod listings;
 mod making;
-pub mod multiline;
 mod names;
 pub mod pattern;
 pub mod reader;
@@ -40,6 +39,7 @@ use crate::settlement::Settlement;
 use crate::shutdown::{Phase, Stop};
 use crate::snapshot::rows::StreamRow;
 use crate::source::Outlet;
+use crate::source::multiline::Multiline;
 use crate::spill::KeepFree;
 use discover::Finder;
 use tailed::{Hands, Tailed, Turn};
@@ -86,7 +86,7 @@ pub struct Settings {
     /// What its files are written in; `None`: their bytes are shipped as they are.
     pub charset: Option<charset::Named>,
     /// Which lines are joined; `None`: each line is an event.
-    pub multiline: Option<multiline::Multiline>,
+    pub multiline: Option<Multiline>,
     /// The topic its events go to.
     pub topic: Arc<str>,
 }

@@ -2,6 +2,8 @@
 //! that it belongs to, and the books say how many were merged.
 
 use std::fs;
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -12,7 +14,7 @@ use crate::harness::broker::Broker;
 use crate::harness::lines::{self, LineWriter, Rotation, Written};
 use crate::harness::oracle::{Allowance, Oracle, Verdict};
 use crate::harness::topic::{self, Format, Isolation};
-use crate::harness::{temp_dir, wait_until};
+use crate::harness::{free_port, temp_dir, wait_until};
 
 const SOON: Duration = Duration::from_secs(20);
 const LATE: Duration = Duration::from_secs(60);
@@ -130,4 +132,29 @@ fn a_stack_trace_arrives_as_one_event_and_run_once_waits_for_its_last_line() {
     assert_eq!(messages[1]["offset"], 33);
     let books = agent.settled_books("files", 4);
     assert_eq!((books.delivered.events, books.merged.events), (2, 2), "{books}");
+}
+
+#[test]
+fn lines_of_a_tcp_connection_that_belong_together_are_one_message() {
+    let (broker, port) = (Broker::shared(), free_port());
+    broker.create_topic("joined-net", 1, &[]);
+    let source = format!(
+        "[[source]]\nname = \"net\"\ntype = \"syslog\"\nlisten = [\"tcp://127.0.0.1:{port}\"]\nmultiline = {{ start = '^<', timeout = \"200ms\" }}\n"
+    );
+    let mut agent = Plan::new(&broker.bootstrap(), "joined-net").include("/nonexistent/*.log").extra(&source).start();
+    agent.wait_for_log("listening", SOON);
+    let trace = "<11>Nov 24 10:00:01 web app: failed\njava.lang.IllegalStateException: boom\n\tat app.Main.main(Main.java:5)";
+    let mut sender = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    sender.write_all(format!("<14>Nov 24 10:00:00 web app: started\n{trace}\n").as_bytes()).unwrap();
+    // The last one is complete without another, the connection being open.
+    broker.wait_for_count("joined-net", 2, SOON);
+    sender.write_all(b"<14>Nov 24 10:00:02 web app: waits\n for").unwrap();
+    drop(sender);
+    broker.wait_for_count("joined-net", 4, SOON);
+    let records = topic::records(&broker.bootstrap(), "joined-net", Isolation::ReadUncommitted);
+    let texts: Vec<_> = records.iter().map(|record| String::from_utf8_lossy(&record.value).into_owned()).collect();
+    assert_eq!(texts, ["<14>Nov 24 10:00:00 web app: started", trace, "<14>Nov 24 10:00:02 web app: waits", " for"]);
+    let books = agent.settled_books("net", 4);
+    assert_eq!((books.delivered.events, books.merged.events), (4, 0), "{books}");
+    assert!(agent.terminate(SOON).success());
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{SMALL, judge, machine, mistakes};
-use crate::source::file::multiline::Lines;
+use crate::source::multiline::Lines;
 
 fn with(more: &str) -> String {
     format!("{SMALL}{more}\n")
@@ -19,7 +19,17 @@ fn multiline_is_a_preset_or_patterns() {
     let own = of("multiline = { start = '^\\d', continue = '^\\s', max_lines = 5, max_size = \"4KiB\", timeout = \"50ms\" }").unwrap();
     let Lines::Own(patterns) = &own.lines else { panic!("{own:?}") };
     assert!(patterns.start.is_some() && patterns.next.is_some() && patterns.end.is_none());
+    let net = SMALL.replace("include = [\"/var/log/app/*.log\"]", "listen = [\"tcp://127.0.0.1:514\"]\nmultiline = { start = '^<' }");
+    let net = judge(&[&net.replace("\"file\"", "\"syslog\"")], &machine()).unwrap();
+    assert!(net.syslogs[0].multiline.is_some() && net.warnings.is_empty(), "{:?}", net.warnings);
     assert_eq!((own.max_lines, own.max_size, own.timeout), (5, 4 << 10, Duration::from_millis(50)));
+}
+
+#[test]
+fn multiline_where_nothing_can_be_joined_is_told() {
+    let text = SMALL.replace("include = [\"/var/log/app/*.log\"]", "listen = [\"udp://127.0.0.1:514\"]\nmultiline = { start = '^<' }");
+    let warnings = judge(&[&text.replace("\"file\"", "\"syslog\"")], &machine()).unwrap().warnings;
+    assert!(warnings.iter().any(|warning| warning.contains("multiline joins lines of tcp://")), "{warnings:?}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Lines that belong together become one event. Apart from the cutting of lines since only sources with `multiline` have it.
 
 use super::{Cutter, Rest};
-use crate::source::file::multiline::{Multiline, State};
+use crate::source::multiline::{Multiline, State};
 
 /// How the lines of a block are joined.
 #[derive(Clone, Copy, Debug)]

@@ -88,7 +88,7 @@ fn empty_lines_are_events() {
 
 mod joined {
     use super::*;
-    use crate::source::file::multiline::{Lines, Multiline, Own, State};
+    use crate::source::multiline::{Lines, Multiline, Own, State};
     use regex::bytes::Regex;
     use std::time::Duration;
 

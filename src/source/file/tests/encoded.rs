@@ -116,7 +116,7 @@ fn what_is_no_character_is_replaced_and_counted() {
 
 #[test]
 fn long_lines_go_in_parts_and_lines_are_joined_by_their_text() {
-    use crate::source::file::multiline::{Lines, Multiline, Own};
+    use crate::source::multiline::{Lines, Multiline, Own};
     let mut rig = rig("utf-16be");
     rig.budget = Budget::new(100_000);
     rig.max_event = 5000;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ledger::Count;
-use crate::source::file::multiline::{Lines, Multiline, Own};
+use crate::source::multiline::{Lines, Multiline, Own};
 use regex::bytes::Regex;
 
 const TIMEOUT: Duration = Duration::from_secs(1);

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::writer::{Act, Writer};
 use super::*;
 use crate::source::file::charset::Named;
-use crate::source::file::multiline::{self, Multiline, Own};
+use crate::source::multiline::{self, Multiline, Own};
 
 /// One step of a history.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! Which lines are one event: a stack trace and the line before it, say. What was joined is one run of bytes, from the start of its first line to
 //! the end of its last one. Where an event begins is all that decides where it ends, so reading may begin at any event and joins the same
-//! lines. Pure; [`super::split`] asks it line by line.
+//! lines. Pure; [`super::file::split`] and [`super::syslog::frame`] ask it line by line.
 //!
 //! | what | where |
 //! | --- | --- |
