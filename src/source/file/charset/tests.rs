@@ -70,7 +70,7 @@ fn naive(charset: Charset, file: &[u8]) -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn every_line_arrives_whatever_the_blocks_and_messages(
         label in prop::sample::select(LABELS.to_vec()),
@@ -100,13 +100,14 @@ proptest! {
         let ends = charset.line_ends(&file, 0).count();
         prop_assert!(lines.len() == ends || lines.len() == ends + 1);
         if charset.unit() == 1 {
-            let naive: Vec<String> = file.split(|byte| *byte == b'\n').map(|line| {
+            let naive = file.split(|byte| *byte == b'\n').map(|line| {
                 let mut text = String::new();
-                charset.decode(line, &mut text);
+                charset.decode(line.strip_suffix(b"\r").unwrap_or(line), &mut text);
                 text
-            }).collect();
-            for (line, naive) in lines.iter().zip(&naive).take(ends).skip(1) {
-                prop_assert_eq!(line, naive.strip_suffix('\r').unwrap_or(naive));
+            });
+            // The first one may have a mark.
+            for (line, naive) in lines.iter().zip(naive).take(ends).skip(1) {
+                prop_assert_eq!(line, &naive);
             }
         }
     }

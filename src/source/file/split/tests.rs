@@ -171,7 +171,7 @@ mod joined {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
         #[test]
         fn blocks_and_restarts_change_nothing(
             lines in prop::collection::vec("(S|-|E|)[a-c]{0,6}(\r\n|\n|\n|\n)", 0..40),
