@@ -1,6 +1,7 @@
 //! Lines that are joined, in a running agent: killed at any moment, rotated in the middle of an event, read again. Every line arrives in the event
 //! that it belongs to, and the books say how many were merged.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -156,5 +157,36 @@ fn lines_of_a_tcp_connection_that_belong_together_are_one_message() {
     assert_eq!(texts, ["<14>Nov 24 10:00:00 web app: started", trace, "<14>Nov 24 10:00:02 web app: waits", " for"]);
     let books = agent.settled_books("net", 4);
     assert_eq!((books.delivered.events, books.merged.events), (4, 0), "{books}");
+    assert!(agent.terminate(SOON).success());
+}
+
+#[test]
+fn rules_see_joined_events_and_the_books_say_what_was_filtered_and_what_merged_over_kills() {
+    let (broker, logs) = (Broker::shared(), temp_dir("logs"));
+    let rule = "[[rule]]\nname = 'every other'\nwhen = { message = ' seq=[0-9]{9}5 ' }\ndrop = true";
+    let mut agent = plan(broker, "joined-sifted", logs.path()).extra(rule).start();
+    let writing = LineWriter::new("w", logs.path().join("app.log")).rate(8000).start();
+    let mut allowance = Allowance::new(Duration::from_secs(1), MEMORY, EVENT);
+    for lines in [15_000, 17_300] {
+        let until = writing.written() + lines;
+        allowance.kill(&mut agent, broker, "joined-sifted", || writing.written() >= until);
+        agent.restart();
+    }
+    let written = writing.stop();
+    let lines: u64 = written.values().sum();
+    let (all, kept) = (events(&written), lines.div_ceil(2 * LINES));
+    wait_until("what is kept", LATE, || broker.count("joined-sifted") >= kept);
+    let books = agent.settled_books("files", lines);
+    assert_eq!((books.delivered.events, books.filtered.events, books.merged.events), (kept, all - kept, lines - all), "{books}");
+    let mut seen = BTreeSet::new();
+    topic::for_each(&broker.bootstrap(), "joined-sifted", Isolation::ReadUncommitted, |message| {
+        let value = message.payload().unwrap_or_default();
+        let (_, first) = lines::parse(value.split(|byte| *byte == b'\n').next().unwrap()).expect("a whole line");
+        assert_eq!(first % (2 * LINES), 0, "{first} is left out");
+        seen.insert(first);
+    });
+    assert_eq!(seen.len() as u64, kept);
+    let came = broker.count("joined-sifted");
+    assert!(came - kept <= allowance.most(), "{} came twice, at most {} may", came - kept, allowance.most());
     assert!(agent.terminate(SOON).success());
 }
