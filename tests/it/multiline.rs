@@ -190,3 +190,23 @@ fn rules_see_joined_events_and_the_books_say_what_was_filtered_and_what_merged_o
     assert!(came - kept <= allowance.most(), "{} came twice, at most {} may", came - kept, allowance.most());
     assert!(agent.terminate(SOON).success());
 }
+
+#[test]
+fn joined_events_go_through_the_spill_and_kills_while_kafka_is_away() {
+    let (mut broker, logs) = (Broker::lent(), temp_dir("logs"));
+    let mut agent = plan(&broker, "joined-spill", logs.path()).extra("[spill]\nafter = \"500ms\"").start();
+    let writing = LineWriter::new("w", logs.path().join("app.log")).rate(8000).start();
+    wait_until("some events", LATE, || broker.count("joined-spill") > 1000);
+    broker.kill9();
+    let mut allowance = Allowance::new(Duration::from_secs(1), MEMORY, EVENT);
+    for lines in [50_000, 20_000] {
+        let until = writing.written() + lines;
+        wait_until("lines to be written", LATE, || writing.written() >= until);
+        allowance.kill_while_away(&mut agent);
+        agent.restart();
+    }
+    broker.restart();
+    let written = writing.stop();
+    assert_whole(&broker, "joined-spill", &written, allowance.most() * LINES, &agent);
+    assert!(agent.terminate(SOON).success());
+}
