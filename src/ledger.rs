@@ -102,11 +102,13 @@ pub enum Missed {
     Suppressed,
     /// Entries in a damaged part of a journal.
     Unreadable,
+    /// Events of which some bytes are no characters in the encoding of their file: shipped with U+FFFD in their place.
+    Undecodable,
 }
 
 impl Missed {
     /// All reasons, in the order of their codes.
-    pub const ALL: [Missed; 18] = [
+    pub const ALL: [Missed; 19] = [
         Missed::Truncated,
         Missed::Deleted,
         Missed::Hole,
@@ -125,6 +127,7 @@ impl Missed {
         Missed::Vacuumed,
         Missed::Suppressed,
         Missed::Unreadable,
+        Missed::Undecodable,
     ];
 
     /// The word for people and labels.
@@ -149,14 +152,15 @@ impl Missed {
             Missed::Vacuumed => "vacuumed",
             Missed::Suppressed => "suppressed",
             Missed::Unreadable => "unreadable",
+            Missed::Undecodable => "undecodable",
         }
     }
 
-    /// Whether something is missing that should be there, so that a gap record says so. A hole holds nothing, and what is left out before the
-    /// first run, or is refused, is left out by the configuration.
+    /// Whether something is missing that should be there, so that a gap record says so. A hole holds nothing, what is left out before the
+    /// first run, or is refused, is left out by the configuration, and what can't be decoded shows that itself.
     #[must_use]
     pub fn is_gap(self) -> bool {
-        !matches!(self, Missed::Hole | Missed::BeforeFirstRun | Missed::Refused)
+        !matches!(self, Missed::Hole | Missed::BeforeFirstRun | Missed::Refused | Missed::Undecodable)
     }
 
     /// Whether the amount is the least that was missed: what a file held is known from when it was last seen.
@@ -213,7 +217,7 @@ pub struct Ledger {
     pub filtered: Count,
     /// The same events by the rule's name, with the bytes that they had; no term of the sum. Bounded by the names that rules ever had.
     pub filtered_by: BTreeMap<Arc<str>, Count>,
-    /// Joined into another event.
+    /// Joined into another event, with which their bytes are counted.
     pub merged: Count,
     /// In the dead letters.
     pub dead_lettered: Count,

@@ -150,16 +150,29 @@ impl Settlement {
 
     /// A batch is on its way: events from `base` to `to`, of a file whose size was last seen as `size`, so many for each lane. Its ticket, and
     /// what each lane had been given of the stream before, go into the batches. Nothing is admitted of a stream that is not known.
-    pub fn admit(&self, id: StreamId, (base, to, size): (u64, Position, u64), parts: &[(Arc<str>, Count)]) -> (u64, Vec<Count>) {
+    pub fn admit(&self, id: StreamId, span: (u64, Position, u64), parts: &[(Arc<str>, Count)]) -> (u64, Vec<Count>) {
+        self.admit_joined(id, span, parts, 0)
+    }
+
+    /// The same, `merged` events of the source having been joined into those that the batch has: they are read, and merged when the resume
+    /// position passes the batch. Their bytes are counted with what they were joined to.
+    pub fn admit_joined(
+        &self,
+        id: StreamId,
+        (base, to, size): (u64, Position, u64),
+        parts: &[(Arc<str>, Count)],
+        merged: u64,
+    ) -> (u64, Vec<Count>) {
         let mut guard = self.lock();
         let inner = &mut *guard;
         inner.next_ticket += 1;
         let ticket = inner.next_ticket;
         let Some(entry) = inner.streams.get_mut(&id) else { return (ticket, vec![Count::default(); parts.len()]) };
-        let before = entry.admit(ticket, base, to, parts);
+        let before = entry.admit(ticket, (base, to), parts, merged);
         entry.change(|row| row.size = size);
         inner.dirty.insert(id);
-        let count = entry.take_unread(parts.iter().map(|(_, count)| *count).sum());
+        let joined = Count { events: merged, bytes: 0 };
+        let count = entry.take_unread(parts.iter().map(|(_, count)| *count).chain([joined]).sum());
         inner.read(id, count);
         (ticket, before)
     }
@@ -186,11 +199,16 @@ impl Settlement {
 
     /// Moves a stream's resume position over bytes that hold no event for anyone: behind what is on its way, at once if nothing is.
     pub fn pass(&self, id: StreamId, to: Position, size: u64) {
-        self.admit(id, (to.offset, to, size), &[]);
+        self.pass_joined(id, to, size, 0);
+    }
+
+    /// The same over events that are settled already, into which `merged` others were joined.
+    pub fn pass_joined(&self, id: StreamId, to: Position, size: u64, merged: u64) {
+        self.admit_joined(id, (to.offset, to, size), &[], merged);
         let mut inner = self.lock();
         if let Some(entry) = inner.streams.get_mut(&id) {
             entry.move_on();
-            inner.book_filtered(id);
+            inner.book_passed(id);
         }
     }
 
@@ -302,11 +320,11 @@ impl Settlement {
             inner.next_ticket += 1;
             let ticket = inner.next_ticket;
             if let Some(entry) = inner.streams.get_mut(stream) {
-                entry.admit(ticket, to.offset, *to, &[]);
+                entry.admit(ticket, (to.offset, *to), &[], 0);
                 entry.change(|row| row.size = *size);
                 entry.move_on();
                 inner.dirty.insert(*stream);
-                inner.book_filtered(*stream);
+                inner.book_passed(*stream);
             }
         }
     }
@@ -390,13 +408,19 @@ impl Inner {
             book.waiting = book.waiting - fresh;
             self.end(&source, fresh, fate, topic);
         }
-        self.book_filtered(id);
+        self.book_passed(id);
     }
 
-    /// Books what rules have left out of what the resume position has just passed.
-    fn book_filtered(&mut self, id: StreamId) {
-        let Some(entry) = self.streams.get_mut(&id).filter(|entry| !entry.passed.is_empty()) else { return };
+    /// Books what rules have left out, and what was joined into others, of what the resume position has just passed.
+    fn book_passed(&mut self, id: StreamId) {
+        let Some(entry) = self.streams.get_mut(&id).filter(|entry| !entry.passed.is_empty() || entry.merged > 0) else { return };
         let (passed, source) = (std::mem::take(&mut entry.passed), Arc::clone(&entry.known().source));
+        let merged = Count { events: std::mem::take(&mut entry.merged), bytes: 0 };
+        if merged.events > 0 {
+            self.end(&source, merged, Fate::Merged, "");
+            let book = self.book(&source);
+            book.waiting = book.waiting - merged;
+        }
         for (count, by_rule) in passed {
             self.end(&source, count, Fate::Filtered, "");
             let book = self.book(&source);

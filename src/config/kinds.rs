@@ -4,15 +4,20 @@ use std::fmt::Write as _;
 
 use figment::value::Value as Plain;
 use jiff::tz::TimeZone;
+use regex::bytes::{Regex, RegexBuilder};
 
 use super::document::{Node, Value};
 use super::problem::{Fault, Problem, nearest};
 use super::schema::{self, Kind};
 use super::units;
+use crate::source::file::charset;
 use crate::source::file::discover::Pattern;
 use crate::source::syslog::listen::address::Address;
 use crate::source::syslog::listen::gate::Network;
 use crate::spill::KeepFree;
+
+/// What one regex may take compiled, bytes; a larger one is refused.
+const REGEX_LIMIT: usize = 1 << 20;
 
 /// Judges a value: what is good comes back as figment takes it, what is not is added to `problems`. Tables are not judged here.
 pub fn judge(kind: Kind, key: &str, node: &Node, problems: &mut Vec<Problem>) -> Option<Plain> {
@@ -102,6 +107,8 @@ fn noun(kind: Kind) -> &'static str {
         Kind::Priority => "priority",
         Kind::Mode => "mode",
         Kind::Zone => "time zone",
+        Kind::Regex => "regex",
+        Kind::Encoding => "encoding",
         Kind::Texts | Kind::Properties => "table",
     }
 }
@@ -129,6 +136,11 @@ pub fn example(kind: Kind) -> String {
         Kind::Priority => "write emerg, alert, crit, err, warning, notice, info or debug, or a range, as \"err..info\"".to_owned(),
         Kind::Mode => "write three or four octal digits in quotes, as \"0660\"".to_owned(),
         Kind::Zone => "write \"UTC\", \"local\" or a name, as \"Europe/Berlin\"".to_owned(),
+        Kind::Regex => "write a regex, as '^\\d{4}-\\d\\d-\\d\\d '".to_owned(),
+        Kind::Encoding => {
+            "write its name in the WHATWG Encoding Standard, as \"utf-16le\", \"latin1\", \"windows-1252\", \"shift_jis\" or \"gbk\""
+                .to_owned()
+        }
         Kind::Texts => "write a table of strings, as { env = \"prod\" }".to_owned(),
         Kind::Properties => "write a table, as { \"linger.ms\" = 20 }".to_owned(),
     }
@@ -198,6 +210,9 @@ fn word(kind: Kind, text: &str) -> Result<(), Fault> {
             Err(Fault::new("the string is empty or holds a NUL", "write something, or leave the key out"))
         }
         Kind::Text | Kind::Path => Ok(()),
+        Kind::Regex => regex(text).map(drop),
+        Kind::Encoding if charset::Named::of(text).is_some() => Ok(()),
+        Kind::Encoding => Err(Fault::new(format!("files can't be read as {text:?}"), example(kind))),
         Kind::Mode if mode(text).is_some() => Ok(()),
         Kind::Zone if zone(text).is_some() => Ok(()),
         Kind::Mode | Kind::Zone => Err(Fault::new(format!("{text:?} is no {}", noun(kind)), example(kind))),
@@ -211,6 +226,27 @@ fn word(kind: Kind, text: &str) -> Result<(), Fault> {
         | Kind::Texts
         | Kind::Properties => Err(Fault::new(format!("a string is no {}", noun(kind)), example(kind))),
     }
+}
+
+/// A regex that is not empty and not too large.
+///
+/// # Errors
+/// What is wrong with it, and what would be right.
+pub fn regex(text: &str) -> Result<Regex, Fault> {
+    if text.is_empty() {
+        return Err(Fault::new("the regex is empty, so it would match everything", "write what to look for"));
+    }
+    RegexBuilder::new(text).size_limit(REGEX_LIMIT).build().map_err(|error| match error {
+        regex::Error::CompiledTooBig(_) => Fault::new(
+            "the regex takes more than 1MiB compiled",
+            "make its repetitions smaller, or write (?-u) for bytes instead of characters",
+        ),
+        error => {
+            let words = error.to_string();
+            let words = words.lines().last().unwrap_or_default().trim();
+            Fault::new(format!("not a regex: {words}"), "a \\ before what is to be taken as it is, in '…', may help")
+        }
+    })
 }
 
 fn is_name(text: &str, most: usize) -> bool {

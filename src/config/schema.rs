@@ -8,6 +8,7 @@ use figment::value::{Dict, Value};
 use serde::Deserialize;
 
 use super::units::{Free, Size, Time};
+use crate::source::multiline::ready;
 
 /// What a key takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +79,10 @@ pub enum Kind {
     Fields,
     /// A priority, or `FROM..TO`.
     Priority,
+    /// A regex.
+    Regex,
+    /// The name of an encoding.
+    Encoding,
     /// A table of strings.
     Texts,
     /// A table of librdkafka's properties.
@@ -124,6 +129,7 @@ pub const TABLES: &[(&str, &str)] = &[
     ("source", "write [[source]]"),
     ("rule", "write [[rule]]"),
     ("test", "write [[test]]"),
+    ("source.multiline", "write multiline = { preset = \"java\" }, or start = '…', continue = '…' or end = '…' in it"),
     ("source.tls", "write tls = { cert_file = \"…\", key_file = \"…\" }"),
 ];
 
@@ -141,6 +147,7 @@ const fn only(of: &'static [&'static str], key: Key) -> Key {
 
 const FILE: &[&str] = &["file"];
 const SYSLOG: &[&str] = &["syslog"];
+const LINES: &[&str] = &["file", "syslog"];
 const JOURNALD: &[&str] = &["journald"];
 
 const fn time(min: u64) -> Kind {
@@ -150,6 +157,7 @@ const fn time(min: u64) -> Kind {
 const OPTIONAL_TIME: Kind = Kind::Time { min: 1, max: u64::MAX, off: true };
 const COMPRESSION: Kind = Kind::Choice { now: &["none", "gzip", "snappy", "lz4", "zstd"], later: &[] };
 const COMPRESSED: Kind = Kind::Choice { now: &["continue", "read"], later: &[] };
+const PRESET: Kind = Kind::Choice { now: &ready::NAMES, later: &[] };
 const DELIVERY: Kind = Kind::Choice { now: &["at-least-once"], later: &["exactly-once"] };
 const FORMAT: Kind = Kind::Choice { now: &["raw", "json", "ecs", "otlp"], later: &[] };
 const MECHANISM: Kind = Kind::Choice { now: &["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], later: &[] };
@@ -210,6 +218,14 @@ pub const KEYS: &[Key] = &[
     only(FILE, entry("source.partial_line_timeout", OPTIONAL_TIME, Is("off"), "Ship a last line without a newline after this long; \"off\" waits for its end.")),
     only(FILE, entry("source.rescan_interval", time(100), Is("30s"), "How often the directories are searched, whatever the watcher said. At least 100ms.")),
     only(FILE, entry("source.compressed", COMPRESSED, Is("continue"), "Compressed files: continue only finishes a file that was read before it was compressed; read reads every one.")),
+    only(FILE, entry("source.encoding", Kind::Encoding, Nothing, "What its files are written in: utf-16 (as its mark says), utf-16le, utf-16be, latin1, windows-1252, shift_jis, gbk and others; shipped as UTF-8. Default: bytes are shipped as they are.")),
+    only(LINES, entry("source.multiline.preset", PRESET, Nothing, "Lines that belong together are one event: log lines with their stack traces, by ready patterns for java, python, go, ruby, node, dotnet or postgres.")),
+    only(LINES, entry("source.multiline.start", Kind::Regex, Nothing, "Instead of a preset, patterns of one's own, at least one: a line that matches begins an event.")),
+    only(LINES, entry("source.multiline.continue", Kind::Regex, Nothing, "Only lines that match are joined to the one before. Default: all that begin no event.")),
+    only(LINES, entry("source.multiline.end", Kind::Regex, Nothing, "A line that matches is the last one of its event.")),
+    only(LINES, entry("source.multiline.max_lines", Kind::Count { min: 2, max: 100_000 }, Nothing, "An event has no more lines; those behind begin another. 2 to 100000, default: 1000.")),
+    only(LINES, entry("source.multiline.max_size", Kind::Size { min: KIB, max: MIB }, Nothing, "Nor is it made longer by joining. 1KiB to 1MiB, default: 256KiB.")),
+    only(LINES, entry("source.multiline.timeout", Kind::Time { min: 10, max: 600_000, off: false }, Nothing, "Without another line for so long it is complete. 10ms to 10m, default: 1s.")),
     only(SYSLOG, entry("source.listen", Kind::Addresses, Required, "Where it listens: udp://, tcp://, tls:// and relp:// with an IP address and port, unix:// and unixgram:// with a path, systemd:// with a name.")),
     only(SYSLOG, entry("source.when_full", WHEN_FULL, Nothing, "What happens without room: block lets senders wait, shed refuses the least important and counts them. Default: shed for udp and unixgram, block for the others.")),
     only(SYSLOG, entry("source.timezone", Kind::Zone, Is("UTC"), "The zone of times that name none: UTC, local, or a name as Europe/Berlin.")),
@@ -455,6 +471,7 @@ pub struct RawSyslog {
     pub socket_owner: Option<String>,
     #[serde(default)]
     pub tls: Option<RawServerTls>,
+    pub multiline: Option<RawMultiline>,
 }
 
 /// `tls` of such a source.
@@ -501,4 +518,20 @@ pub struct RawFile {
     pub partial_line_timeout: Time,
     pub rescan_interval: Time,
     pub compressed: String,
+    pub encoding: Option<String>,
+    pub multiline: Option<RawMultiline>,
+}
+
+/// `multiline` of such a source.
+#[derive(Deserialize)]
+#[expect(missing_docs, reason = "the table says what each key is")]
+pub struct RawMultiline {
+    pub preset: Option<String>,
+    pub start: Option<String>,
+    #[serde(rename = "continue")]
+    pub next: Option<String>,
+    pub end: Option<String>,
+    pub max_lines: Option<usize>,
+    pub max_size: Option<Size>,
+    pub timeout: Option<Time>,
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use figment::Figment;
 use figment::providers::Serialized;
@@ -11,10 +12,12 @@ use figment::providers::Serialized;
 use super::collect::Layer;
 use super::problem::{Fault, Origin, Problems};
 use super::resolve::{Findings, internal};
-use super::schema::{self, RawFile, RawJournald, RawSource, RawSyslog, Unset};
+use super::schema::{self, RawFile, RawJournald, RawMultiline, RawSource, RawSyslog, Unset};
 use super::{Machine, Named, kinds, print};
+use crate::source::file::charset;
 use crate::source::file::{self, StartAt, discover::Pattern};
 use crate::source::journald::{self, discover, filter, render};
+use crate::source::multiline::{Lines, Multiline, Own, ready};
 use crate::source::syslog;
 use crate::source::syslog::arrival::WhenFull;
 use crate::source::syslog::frame::TooLong;
@@ -69,7 +72,16 @@ pub fn sources(
         sources.named.push(Named { name: Arc::clone(&name), topic: Arc::clone(&topic) });
         if kind == "syslog" {
             let raw: RawSyslog = figment.extract().map_err(|error| internal(found, &error))?;
-            sources.syslogs.push(syslog(raw, (name, topic), &origins, found));
+            let multiline = raw.multiline.as_ref().and_then(|raw| multiline(raw, &origins, found)).map(Arc::new);
+            let source = syslog(raw, (name, topic), &origins, found);
+            let joins = |address: &Address| matches!(address.transport(), Some(Transport::Tcp | Transport::Tls | Transport::Unix) | None);
+            if multiline.is_some() && !source.listen.iter().any(joins) {
+                found.warnings.push(format!(
+                    "source {:?}: multiline joins lines of tcp://, tls:// and unix:// alone, and it listens at none",
+                    source.name
+                ));
+            }
+            sources.syslogs.push(syslog::Settings { multiline, ..source });
             continue;
         }
         if kind == "journald" {
@@ -80,7 +92,8 @@ pub fn sources(
         let raw: RawFile = figment.extract().map_err(|error| internal(found, &error))?;
         surprises(&raw, &name, &sources.includes, found);
         sources.includes.extend(raw.include.iter().map(|pattern| (Arc::clone(&name), pattern.clone())));
-        sources.files.push(file(&raw, name, topic));
+        let multiline = raw.multiline.as_ref().and_then(|raw| multiline(raw, &origins, found));
+        sources.files.push(file(&raw, name, topic, multiline));
     }
     if layers.is_empty() && !found.told("source") {
         found.blame("source", "there is no source", "add a [[source]] with name, type and include");
@@ -123,7 +136,33 @@ fn surprises(raw: &RawFile, name: &str, includes: &[(Arc<str>, String)], found: 
     }
 }
 
-fn file(raw: &RawFile, name: Arc<str>, topic: Arc<str>) -> file::Settings {
+/// Which lines of a source are joined; a preset or patterns of its own.
+fn multiline(raw: &RawMultiline, origins: &BTreeMap<String, Origin>, found: &mut Findings<'_>) -> Option<Multiline> {
+    let regex = |text: &Option<String>| text.as_deref().and_then(|text| kinds::regex(text).ok());
+    let own = Own { start: regex(&raw.start), next: regex(&raw.next), end: regex(&raw.end) };
+    let has_own = ["start", "continue", "end"].iter().any(|name| origins.contains_key(&format!("source.multiline.{name}")));
+    let has_preset = origins.contains_key("source.multiline.preset");
+    if has_own == has_preset {
+        let (wrong, right) = if has_own {
+            ("a preset has patterns already", "leave out preset, or start, continue and end")
+        } else {
+            ("there is nothing to tell which lines belong together", "add preset, as \"java\", or one of start, continue and end")
+        };
+        let origin = origins.get("source.multiline").cloned().unwrap_or(Origin::Default(""));
+        found.problems.push(Fault::new(wrong, right).at(&origin, "source.multiline"));
+    }
+    Some(Multiline {
+        lines: match &raw.preset {
+            Some(name) => Lines::Ready(ready::ready(name)?),
+            None => Lines::Own(own),
+        },
+        max_lines: raw.max_lines.unwrap_or(1000),
+        max_size: raw.max_size.as_ref().map_or(256 << 10, |size| size.0),
+        timeout: raw.timeout.as_ref().and_then(|time| time.0).unwrap_or(Duration::from_secs(1)),
+    })
+}
+
+fn file(raw: &RawFile, name: Arc<str>, topic: Arc<str>, multiline: Option<Multiline>) -> file::Settings {
     let patterns = |texts: &[String]| texts.iter().filter_map(|text| Pattern::parse(text).ok()).collect();
     file::Settings {
         name,
@@ -134,6 +173,8 @@ fn file(raw: &RawFile, name: Arc<str>, topic: Arc<str>) -> file::Settings {
         partial_line_timeout: raw.partial_line_timeout.0,
         rescan_interval: raw.rescan_interval.0.unwrap_or_default(),
         compressed: if raw.compressed == "read" { file::Compressed::Read } else { file::Compressed::Continue },
+        charset: raw.encoding.as_deref().and_then(charset::Named::of),
+        multiline,
         topic,
     }
 }
@@ -193,6 +234,7 @@ fn syslog(
         socket_mode: kinds::mode(&raw.socket_mode).unwrap_or(0o666),
         socket_owner: owner.and_then(Result::ok),
         tls,
+        multiline: None,
     }
 }
 

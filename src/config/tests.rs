@@ -3,6 +3,7 @@
 mod example;
 mod kafka;
 mod layers;
+mod lines;
 mod rules;
 
 use std::collections::BTreeMap;

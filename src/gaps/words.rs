@@ -41,6 +41,7 @@ pub fn sentence(gap: &Gap) -> String {
         "vacuumed" => format!("{were} deleted from the journal before {they_were} read"),
         "suppressed" => format!("{were} suppressed by journald's rate limit before {they_were} stored"),
         "unreadable" => format!("{were} in a part that is damaged"),
+        "undecodable" => format!("{were} shipped with U+FFFD in place of bytes that are no characters in the source's encoding"),
         other => format!("{were} lost ({})", other.replace('_', " ")),
     };
     let amount = amount(&gap.amount);

@@ -33,6 +33,8 @@ pub(super) struct Waiting {
     pub(super) parts: Vec<Part>,
     /// What rules have left out of it; booked when the resume position passes it.
     filtered: Filtered,
+    /// How many events of the source were joined into others of it; booked likewise.
+    merged: u64,
 }
 
 /// What rules have left out, and the same by the rule's name.
@@ -72,6 +74,8 @@ pub(super) struct Entry {
     pub(super) durable_at: u64,
     /// What rules have left out of batches that the position has passed; to be taken and booked by who moved it.
     pub(super) passed: Vec<Filtered>,
+    /// How many events of those batches were joined into others; likewise.
+    pub(super) merged: u64,
 }
 
 impl Entry {
@@ -80,7 +84,7 @@ impl Entry {
         let feeds =
             std::mem::take(&mut row.feeds).into_iter().map(|row| Feed { admitted: row.settled, began: row.mark, row, cursor: 0 }).collect();
         let durable_at = row.position.offset;
-        Entry { row, feeds, unread: Count::default(), waiting: VecDeque::new(), durable_head, durable_at, passed: Vec::new() }
+        Entry { row, feeds, unread: Count::default(), waiting: VecDeque::new(), durable_head, durable_at, passed: Vec::new(), merged: 0 }
     }
 
     /// What is known of the stream, without its feeds.
@@ -122,8 +126,9 @@ impl Entry {
         (row.partitions, new)
     }
 
-    /// A batch from `base` to `to` is on its way. Returns for each lane what it had been given before.
-    pub(super) fn admit(&mut self, ticket: u64, base: u64, to: Position, parts: &[(Arc<str>, Count)]) -> Vec<Count> {
+    /// A batch from `base` to `to` is on its way; `merged` events more were joined into those that it has. Returns for each lane what it had been
+    /// given before.
+    pub(super) fn admit(&mut self, ticket: u64, (base, to): (u64, Position), parts: &[(Arc<str>, Count)], merged: u64) -> Vec<Count> {
         let mut before = Vec::with_capacity(parts.len());
         let mut waiting = Vec::with_capacity(parts.len());
         for (topic, count) in parts {
@@ -133,7 +138,8 @@ impl Entry {
             let topic = Arc::clone(&feed.row.topic);
             waiting.push(Part { topic, count: *count, done: Count::default(), passed: Count::default(), upto: base, settled: false });
         }
-        self.waiting.push_back(Waiting { ticket, base, to, parts: waiting, filtered: Filtered::default(), fresh: Count::default() });
+        let (filtered, fresh) = (Filtered::default(), Count::default());
+        self.waiting.push_back(Waiting { ticket, base, to, parts: waiting, filtered, merged, fresh });
         before
     }
 
@@ -163,6 +169,7 @@ impl Entry {
             if done.filtered.0 != Count::default() {
                 self.passed.push(done.filtered);
             }
+            self.merged += done.merged;
             self.feeds.iter_mut().for_each(|feed| feed.cursor = feed.cursor.saturating_sub(1));
         }
     }
@@ -251,7 +258,8 @@ impl Entry {
     /// What is on its way and not settled, or unread, counted where it is.
     pub(super) fn pending(&self) -> Count {
         let parts = self.waiting.iter().flat_map(|waiting| &waiting.parts).map(|part| part.count - part.done);
-        parts.chain(self.waiting.iter().map(|waiting| waiting.filtered.0)).chain([self.unread]).sum()
+        let gone = self.waiting.iter().flat_map(|waiting| [waiting.filtered.0, Count { events: waiting.merged, bytes: 0 }]);
+        parts.chain(gone).chain([self.unread]).sum()
     }
 
     /// Whether [`Entry::pending`] has anything to count.

@@ -210,3 +210,27 @@ fn what_rules_see_again_of_an_arrival_log_is_not_taken_out_of_what_is_still_to_b
         assert_eq!((rest, ledger(&settlement).read, settlement.imbalances()), (count(left), count(unread - left), vec![]));
     }
 }
+
+#[test]
+fn what_was_joined_is_read_at_once_and_merged_when_the_position_has_passed_it() {
+    for (leaves_out, balanced) in [("", true), ("merged", false)] {
+        let settlement = Settlement::default();
+        settlement.put(ID, row());
+        settlement.leave_out(leaves_out);
+        let (a, _) = topics();
+        let ticket = settlement.admit_joined(ID, (0, to(50), 50), &[(Arc::clone(&a), count(5))], 7).0;
+        let joined = Count { events: 7, bytes: 0 };
+        let read: Count = [count(5), joined].into_iter().sum();
+        assert_eq!((ledger(&settlement).read, ledger(&settlement).merged), (read, count(0)));
+        settle(&settlement, ticket, "a", Some((2, 20)), Fate::Delivered);
+        assert_eq!((settlement.stream(ID).unwrap().1, settlement.imbalances()), (read - count(2), vec![]));
+        assert_eq!(ledger(&after_a_kill(&settlement)).read, count(2), "the others are read again, and so what is joined to them");
+        settle(&settlement, ticket, "a", None, Fate::Delivered);
+        assert_eq!(settlement.imbalances().is_empty(), balanced);
+        if balanced {
+            settlement.pass_joined(ID, to(60), 60, 1);
+            assert_eq!((ledger(&settlement).merged.events, ledger(&settlement).read.events), (8, 13));
+            assert_eq!((settlement.imbalances(), ledger(&after_a_kill(&settlement)).read.events), (vec![], 13));
+        }
+    }
+}

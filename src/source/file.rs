@@ -2,6 +2,7 @@
 //! round of work without ever sleeping, so that tests can play it step by step.
 
 pub mod access;
+pub mod charset;
 mod compressed;
 pub mod content;
 pub mod discover;
@@ -9,6 +10,7 @@ pub mod held;
 pub mod identity;
 mod leaving;
 mod listings;
+mod making;
 mod names;
 pub mod pattern;
 pub mod reader;
@@ -37,6 +39,7 @@ use crate::settlement::Settlement;
 use crate::shutdown::{Phase, Stop};
 use crate::snapshot::rows::StreamRow;
 use crate::source::Outlet;
+use crate::source::multiline::Multiline;
 use crate::spill::KeepFree;
 use discover::Finder;
 use tailed::{Hands, Tailed, Turn};
@@ -80,6 +83,10 @@ pub struct Settings {
     pub rescan_interval: Duration,
     /// What is read of compressed files.
     pub compressed: Compressed,
+    /// What its files are written in; `None`: their bytes are shipped as they are.
+    pub charset: Option<charset::Named>,
+    /// Which lines are joined; `None`: each line is an event.
+    pub multiline: Option<Multiline>,
     /// The topic its events go to.
     pub topic: Arc<str>,
 }
@@ -343,6 +350,8 @@ impl FileSource {
         for id in self.hot.iter().copied().collect::<Vec<_>>() {
             match self.tailed.get(&id) {
                 Some(tailed) if tailed.wants_a_look(&self.settings, now) => self.queue(id),
+                // Its time comes, however long that takes.
+                Some(tailed) if tailed.waits_for_lines() => {}
                 _ => drop(self.hot.remove(&id)),
             }
         }
@@ -376,9 +385,16 @@ impl FileSource {
         }
         let waits_for = self.tailed.get(&id).and_then(|tailed| tailed.after);
         let waits = waits_for.is_some_and(|before| self.tailed.get(&before).is_some_and(|before| !before.is_at_end()));
+        let only_time = waits_for.is_some_and(|before| self.tailed.get(&before).is_some_and(Tailed::waits_for_lines));
         let Some(tailed) = self.tailed.get_mut(&id) else { return };
         tailed.queued = false;
-        if waits {
+        if waits && only_time {
+            // What is shipped of the one before queues this one again; that this one was truncated meanwhile is noticed at once.
+            self.hot.extend(waits_for);
+            if !tailed.was_written_over() {
+                return;
+            }
+        } else if waits {
             if waits_for.is_some_and(|before| self.pursued.get(&before).is_some_and(compressed::Pursuit::waits)) {
                 // Its end queues this one again.
                 return;
@@ -386,7 +402,9 @@ impl FileSource {
             // What comes before it under the same key goes first.
             return self.queue_all([waits_for, Some(id)]);
         }
-        tailed.after = None;
+        if !waits {
+            tailed.after = None;
+        }
         if tailed.at.offset == tailed.begun_at && !self.is_recognisable(id) {
             return;
         }
@@ -396,10 +414,14 @@ impl FileSource {
         let block = self.block();
         let Some(tailed) = self.tailed.get_mut(&id) else { return };
         let (settings, common, outlet) = (&self.settings, &self.common, self.outlet.as_mut());
-        let before = tailed.at.offset;
+        let (before, open) = (tailed.at.offset, tailed.open);
         let turn = tailed.read(&mut Hands { settings, common, outlet, scratch: &mut self.scratch, block, now });
+        let closed = open && !tailed.open;
         if tailed.place.is_deleted() && tailed.at.offset > before {
             self.protect(id);
+        }
+        if closed {
+            self.release_followers(id);
         }
         match turn {
             Turn::More => self.queue(id),
@@ -455,7 +477,7 @@ impl FileSource {
         let waiting: Vec<_> = self.tailed.values().filter(|tailed| tailed.unfinished() > 0).collect();
         if let Some(one) = waiting.first() {
             let bytes: u64 = waiting.iter().map(|tailed| tailed.unfinished()).sum();
-            tracing::info!(source = %self.settings.name, files = waiting.len(), bytes, example = %one.path.display(), "last lines without their end stay unsent until it comes");
+            tracing::info!(source = %self.settings.name, files = waiting.len(), bytes, example = %one.path.display(), "last lines without their end, or that may be joined with more, stay unsent until that comes");
         }
     }
 }

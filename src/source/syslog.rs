@@ -32,6 +32,7 @@ use crate::pool::Pool;
 use crate::settlement::Settlement;
 use crate::shutdown::{Phase, Stop};
 use crate::source::Outlet;
+use crate::source::multiline::Multiline;
 use crate::spill;
 use crate::spill::room::Room;
 use arrival::recover::OpenError;
@@ -80,6 +81,8 @@ pub struct Settings {
     pub socket_owner: Option<(u32, u32)>,
     /// For `tls://`.
     pub tls: Option<TlsSettings>,
+    /// Which lines of a connection are joined.
+    pub multiline: Option<Arc<Multiline>>,
 }
 
 /// What the source shares with the rest of the daemon.
@@ -217,6 +220,7 @@ impl Syslog {
             renew: self.renew.clone(),
             socket_mode: self.settings.socket_mode,
             socket_owner: self.settings.socket_owner,
+            multiline: self.settings.multiline.clone(),
             unfinished: self.unfinished,
         };
         let started = Listeners::start(settings, Arc::clone(&self.arrivals) as Arc<dyn intake::Intake>);

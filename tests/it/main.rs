@@ -11,11 +11,13 @@
 //! | `journald.rs` | a journald of its own: speed, rotations, deletions, kills of both sides, the flush to disk |
 //! | `journald_tools.rs` | the journal and its users: the operator's tools, missing rights, no journal at all |
 //! | `journald_boot.rs` | a system that is rebooted, in a container; by `make test-boot` |
+//! | `multiline.rs` | lines that are joined: kills and rotation in the middle of an event |
 //! | `limits.rs` | empty lines, 50 MB lines, 10,000 files, bytes that are no text, messages larger than the topic takes |
 //! | `tools.rs` | the operator's tools, on a running daemon and on a stopped one |
 //! | `tls.rs` | a broker with TLS and passwords |
 //! | `rules.rs` | rules leave events out: kills, the spill, the books |
 //! | `spill.rs` | Kafka away for longer than memory lasts: volume, kills, a frozen broker, a missing topic, damage to the spill |
+//! | `encodings.rs` | files in other encodings than UTF-8 |
 //! | `full_disk.rs` | the state's file system is full, or takes no writes |
 //! | `syslog.rs` | syslog over every transport: kills, floods, a full disk, real senders, hostile ones |
 //! | `syslog_tls.rs` | syslog over TLS: right, wrong, expired and missing certificates |
@@ -33,6 +35,7 @@
 
 mod bad_input;
 mod delivery;
+mod encodings;
 mod full_disk;
 mod gaps;
 #[allow(dead_code, reason = "a tool box: not every test run uses every tool")]
@@ -42,6 +45,7 @@ mod journald;
 mod journald_boot;
 mod journald_tools;
 mod limits;
+mod multiline;
 mod rotation;
 mod rules;
 mod spill;

@@ -1,12 +1,10 @@
 //! Tables of a rule, each value taken once and judged where it stands. Apart because every part of a rule is such a table. Pure.
 
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::Regex;
 
 use crate::config::document::{Node, Value};
+use crate::config::kinds;
 use crate::config::problem::{Fault, Origin, Problem, nearest};
-
-/// What one regex may take compiled, bytes; a larger one is refused.
-const REGEX_LIMIT: usize = 1 << 20;
 
 /// What a table holds, each value taken once; what is left is not known there.
 pub(super) struct Entries {
@@ -90,24 +88,12 @@ pub(super) fn tables(lists: Vec<Node>, path: &str, problems: &mut Vec<Problem>) 
 /// A regex that is not empty and not too large.
 pub(super) fn regex(node: &Node, key: &str, problems: &mut Vec<Problem>) -> Option<Regex> {
     let fault = match &node.value {
-        Value::Text(text) if text.is_empty() => Fault::new("the regex is empty, so it would match everything", "write what to look for"),
-        Value::Text(text) => match RegexBuilder::new(text).size_limit(REGEX_LIMIT).build() {
+        Value::Text(text) => match kinds::regex(text) {
             Ok(regex) => return Some(regex),
-            Err(regex::Error::CompiledTooBig(_)) => Fault::new(
-                "the regex takes more than 1MiB compiled",
-                "make its repetitions smaller, or write (?-u) for bytes instead of characters",
-            ),
-            Err(error) => {
-                let words = error.to_string();
-                Fault::new(
-                    format!("not a regex: {}", words.lines().last().unwrap_or_default().trim()),
-                    "a \\ before what is to be taken as it is, in '…', may help",
-                )
-            }
+            Err(fault) => fault,
         },
         other => Fault::new(format!("{} is no string", other.what()), "write '…'"),
     };
     problems.push(fault.at(&node.origin, key));
     None
 }
-

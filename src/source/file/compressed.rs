@@ -248,7 +248,7 @@ impl FileSource {
     }
 
     /// Files that come after this one under the same key need not wait any more.
-    fn release_followers(&mut self, id: StreamId) {
+    pub(super) fn release_followers(&mut self, id: StreamId) {
         let followers: Vec<_> = self.tailed.iter().filter(|(_, tailed)| tailed.after == Some(id)).map(|(id, _)| *id).collect();
         for id in followers {
             self.queue(id);

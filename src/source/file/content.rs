@@ -39,10 +39,21 @@ impl Content {
     ///
     /// # Errors
     /// See there and [`Packed::read`].
-    pub fn read(&mut self, at: &Position, limit: usize, block: &mut Vec<u8>) -> io::Result<Found> {
+    pub fn read(&mut self, at: &Position, (limit, unit): (usize, usize), block: &mut Vec<u8>) -> io::Result<Found> {
         match self {
-            Content::Plain(file) => reader::read(file, at, limit, block),
-            Content::Packed(packed) => packed.read(at, limit, block),
+            Content::Plain(file) => reader::read(file, at, (limit, unit), block),
+            Content::Packed(packed) => packed.read(at, (limit, unit), block),
+        }
+    }
+
+    /// The first bytes of the content, a few.
+    ///
+    /// # Errors
+    /// Whatever the file system says; damage.
+    pub fn head(&self) -> io::Result<Vec<u8>> {
+        match self {
+            Content::Plain(file) => reader::head(file, 4),
+            Content::Packed(packed) => packed.head(),
         }
     }
 }

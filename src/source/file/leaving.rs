@@ -54,6 +54,9 @@ impl FileSource {
             self.protect(id);
         }
         let Some(tailed) = self.tailed.remove(&id) else { return };
+        if tailed.open {
+            self.release_followers(id);
+        }
         if self.by_path.get(&tailed.path) == Some(&id) {
             self.by_path.remove(&tailed.path);
         }

@@ -8,6 +8,7 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::{SeekFrom, fstat, seek};
 use rustix::io::{Errno, pread};
 
+use super::charset::Charset;
 use crate::batch::{Position, TAIL, Tail};
 
 /// What one read found.
@@ -51,11 +52,12 @@ pub enum Found {
     Other,
 }
 
-/// Reads at most `limit` bytes at `at` into `block` (cleared first), which gets up to [`TAIL`] more for the comparison.
+/// Reads at most `limit` bytes at `at` into `block` (cleared first), which gets up to [`TAIL`] more for the comparison. Zeros that hold nothing are
+/// told from text in pieces of `unit` bytes, aligned in the file.
 ///
 /// # Errors
 /// Whatever the file system says; nothing is known of the file then.
-pub fn read(file: &File, at: &Position, limit: usize, block: &mut Vec<u8>) -> io::Result<Found> {
+pub fn read(file: &File, at: &Position, (limit, unit): (usize, usize), block: &mut Vec<u8>) -> io::Result<Found> {
     block.clear();
     let stat = fstat(file)?;
     let size = u64::try_from(stat.st_size).unwrap_or(0);
@@ -67,7 +69,7 @@ pub fn read(file: &File, at: &Position, limit: usize, block: &mut Vec<u8>) -> io
     let tail = at.tail.as_bytes();
     fill(file, at.offset - tail.len() as u64, end, block)?;
     let sparse = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) < size;
-    let gap = if sparse && end > at.offset { gap(file, at.offset, size)? } else { None };
+    let gap = if sparse && end > at.offset { gap(file, at.offset, size, unit)? } else { None };
     let mut hole = None;
     if let Some(Gap { from, to }) = gap.filter(|gap| gap.from < end) {
         let data = usize::try_from(from.saturating_sub(at.offset)).unwrap_or(usize::MAX);
@@ -77,7 +79,9 @@ pub fn read(file: &File, at: &Position, limit: usize, block: &mut Vec<u8>) -> io
     // The zeros between data and a hole only fill up the last page; those at the end may be room set aside for lines to come, which is waited for.
     if block.last() == Some(&0) && (hole.is_some() || end >= size || ends_in_zeros(file, size)?) {
         let data = block.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-        block.truncate(data.max(tail.len()));
+        let data = data.max(tail.len());
+        let end = at.offset - tail.len() as u64 + data as u64;
+        block.truncate(data + usize::try_from(end.next_multiple_of(unit as u64) - end).unwrap_or(0));
     }
     // Compared again, for a truncation that came during the read.
     if !block.starts_with(tail) || !tail_agrees(file, at)? {
@@ -133,7 +137,7 @@ struct Gap {
 }
 
 /// The first gap at or behind `offset`, if there is one before the file's end (lseek(2), `SEEK_DATA` and `SEEK_HOLE`).
-fn gap(file: &File, offset: u64, size: u64) -> io::Result<Option<Gap>> {
+fn gap(file: &File, offset: u64, size: u64, unit: usize) -> io::Result<Option<Gap>> {
     let from = match seek(file, SeekFrom::Hole(offset)) {
         Ok(from) => from,
         // A file system without holes, or a file that has just become shorter.
@@ -144,7 +148,7 @@ fn gap(file: &File, offset: u64, size: u64) -> io::Result<Option<Gap>> {
         return Ok(None);
     }
     let to = match seek(file, SeekFrom::Data(from)) {
-        Ok(to) => Some(to + zeros_at(file, to)?),
+        Ok(to) => Some((to + zeros_at(file, to)?) / unit as u64 * unit as u64),
         Err(Errno::NXIO) => None,
         Err(error) => return Err(error.into()),
     };
@@ -232,14 +236,18 @@ pub fn tail_before(file: &File, offset: u64) -> io::Result<Option<Tail>> {
 ///
 /// # Errors
 /// Whatever the file system says.
-pub fn last_line_end(file: &File, size: u64, most: u64) -> io::Result<u64> {
+pub fn last_line_end(file: &File, size: u64, most: u64, charset: Option<Charset>) -> io::Result<u64> {
     let from = size.saturating_sub(most);
     let mut bytes = Vec::new();
     fill(file, from, size, &mut bytes)?;
-    Ok(match memchr::memrchr(b'\n', &bytes) {
-        Some(at) => from + at as u64 + 1,
+    let (end, unit) = match charset {
+        None => (memchr::memrchr(b'\n', &bytes), 1),
+        Some(charset) => (charset.line_ends(&bytes, from).last(), charset.unit() as u64),
+    };
+    Ok(match end {
+        Some(at) => from + at as u64 + unit,
         None if from == 0 => 0,
-        None => size,
+        None => size / unit * unit,
     })
 }
 
@@ -260,12 +268,12 @@ mod tests {
         file.write_all(b"first\nsecond\n").unwrap();
         let at = position(b"first\n");
         let mut block = Vec::new();
-        assert_eq!(read(&file, &at, 100, &mut block).unwrap(), Found::Data { data: 6, size: 13, full: false, hole: false });
+        assert_eq!(read(&file, &at, (100, 1), &mut block).unwrap(), Found::Data { data: 6, size: 13, full: false, hole: false });
         assert_eq!(&block[6..], b"second\n");
         file.set_len(0).unwrap();
-        assert_eq!(read(&file, &at, 100, &mut block).unwrap(), Found::Truncated { size: 0 });
+        assert_eq!(read(&file, &at, (100, 1), &mut block).unwrap(), Found::Truncated { size: 0 });
         file.write_all_at(b"other things, longer than before\n", 0).unwrap();
-        assert_eq!(read(&file, &at, 100, &mut block).unwrap(), Found::Truncated { size: 33 });
+        assert_eq!(read(&file, &at, (100, 1), &mut block).unwrap(), Found::Truncated { size: 33 });
     }
 
     #[test]
@@ -275,13 +283,13 @@ mod tests {
         file.set_len(1 << 20).unwrap();
         let at = position(b"a\n");
         let mut block = Vec::new();
-        match read(file, &Position::START, 1 << 20, &mut block).unwrap() {
+        match read(file, &Position::START, (1 << 20, 1), &mut block).unwrap() {
             Found::Data { full, .. } => assert!(!full && block.starts_with(b"a\n")),
             other => panic!("{other:?}"),
         }
         file.write_all_at(b"b\n", (1 << 20) + 5000).unwrap();
         let start = Position { offset: 8192, line_start: 8192, ..behind_hole(&at, 8192) };
-        let Found::Hole { to } = read(file, &start, 100, &mut block).unwrap() else { panic!("no hole") };
+        let Found::Hole { to } = read(file, &start, (100, 1), &mut block).unwrap() else { panic!("no hole") };
         let behind = behind_hole(&start, to);
         assert_eq!(behind.hash, hash_range(file, 0, to).unwrap().unwrap());
         assert!(tail_agrees(file, &behind).unwrap());

@@ -55,7 +55,7 @@ impl FileSource {
             return self.finish_packed(id);
         }
         let Some(tailed) = self.tailed.get(&id) else { return };
-        if tailed.wants_a_look(&self.settings, now) {
+        if tailed.wants_a_look(&self.settings, now) || tailed.open {
             self.hot.insert(id);
         }
         let Some(quiet) = tailed.left_for(now) else { return };

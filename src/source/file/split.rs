@@ -1,7 +1,14 @@
-//! From a block of a file to events: lines at `\n` or `\r\n`, long lines in parts. Pure, so that it is tested and fuzzed on bytes alone.
+//! From a block of a file to events: lines at `\n` or `\r\n`, long lines in parts, lines that belong together as one. Pure, so that it is
+//! tested and fuzzed on bytes alone.
+
+mod joined;
 
 use memchr::memchr_iter;
 
+pub use joined::Joining;
+use joined::Open;
+
+use super::charset::Charset;
 use crate::batch::Event;
 use crate::encode::{MAX_EVENTS, raw};
 
@@ -20,6 +27,10 @@ pub struct Cut<'a> {
     pub skip_to: u64,
     /// What becomes of a last line without its end.
     pub rest: Rest,
+    /// How lines are joined; `None`: each is an event.
+    pub joining: Option<Joining<'a>>,
+    /// What the bytes are; `None`: what they are does not matter.
+    pub charset: Option<Charset>,
     /// How many bytes fit into one message, see [`crate::source::Outlet::fits`].
     pub fits: &'a dyn Fn(&[u8]) -> usize,
 }
@@ -46,24 +57,27 @@ pub struct Made {
     pub part: u32,
     /// Where the first event begins in the file, and the line it belongs to; `None` without events.
     pub first: Option<(u64, u64)>,
+    /// How many lines were joined into others, those of events included that are settled already.
+    pub merged: u64,
+    /// Whole lines are left that may be joined with what follows.
+    pub open: bool,
 }
 
 /// Cuts `block` into `events`; spans refer to the block, [`Event::from`] and [`Event::to`] count from the first event made.
 #[must_use]
 pub fn split(block: &[u8], cut: &Cut<'_>, events: &mut Vec<Event>) -> Made {
     let data = block.get(cut.data..).unwrap_or_default();
-    let mut cutter = Cutter { cut, data, events, at: 0, part: cut.part, line_start: cut.line_start, first: None };
-    for end in memchr_iter(b'\n', data) {
-        cutter.line(end);
-        if cutter.events.len() >= MAX_EVENTS {
-            // The rest of the block is read again: very short lines must not make a batch that is many times its block.
-            break;
-        }
+    let (part, line_start) = (cut.part, cut.line_start);
+    let mut cutter = Cutter { cut, data, events, at: 0, part, line_start, first: None, open: None, merged: 0 };
+    match cut.charset {
+        None => cutter.lines(memchr_iter(b'\n', data)),
+        Some(charset) => cutter.lines(charset.line_ends(data, cut.offset)),
     }
     if cutter.events.len() < MAX_EVENTS {
         cutter.rest();
     }
-    Made { consumed: cutter.at, line_start: cutter.line_start, part: cutter.part, first: cutter.first }
+    let Cutter { at, line_start, part, first, merged, open, .. } = cutter;
+    Made { consumed: at, line_start, part, first, merged, open: open.is_some() }
 }
 
 struct Cutter<'a, 'e> {
@@ -75,15 +89,39 @@ struct Cutter<'a, 'e> {
     part: u32,
     line_start: u64,
     first: Option<(u64, u64)>,
+    open: Option<Open>,
+    merged: u64,
 }
 
 impl Cutter<'_, '_> {
+    /// The lines whose `\n` are at these places.
+    fn lines(&mut self, ends: impl Iterator<Item = usize>) {
+        for end in ends {
+            match &self.cut.joining {
+                None => self.line(end),
+                Some(joining) => self.joined_line(joining, end),
+            }
+            if self.events.len() >= MAX_EVENTS {
+                // The rest of the block is read again: very short lines must not make a batch that is many times its block.
+                break;
+            }
+        }
+    }
+
     /// A line whose `\n` is at `end`.
     fn line(&mut self, end: usize) {
-        let text = self.data.get(self.at..end).unwrap_or_default();
-        let text = text.strip_suffix(b"\r").unwrap_or(text);
-        self.text(self.at + text.len(), end + 1, false);
-        self.begin_line(end + 1);
+        let (text, next) = self.text_of(self.at, end);
+        self.text(text, next, false);
+        self.begin_line(next);
+    }
+
+    /// Where the text ends of the line from `start` whose `\n` is at `end`, and where the next one begins.
+    fn text_of(&self, start: usize, end: usize) -> (usize, usize) {
+        let text = self.data.get(start..end).unwrap_or_default();
+        match self.cut.charset {
+            None => (start + text.strip_suffix(b"\r").unwrap_or(text).len(), end + 1),
+            Some(charset) => (start + charset.without_return(text).len(), end + charset.unit()),
+        }
     }
 
     /// The bytes from `at` to `end` are the (rest of the) line's text; its events end at `next`.
@@ -132,7 +170,17 @@ impl Cutter<'_, '_> {
 
     /// What stands behind the last line end.
     fn rest(&mut self) {
+        if let Some(joining) = &self.cut.joining {
+            self.joined_rest(joining);
+            if self.open.is_some() {
+                return;
+            }
+        }
         let end = self.data.len();
+        let is_mark = |charset: Charset| self.cut.offset + self.at as u64 == 0 && charset.is_mark(self.data);
+        if self.cut.rest == Rest::Ship && self.cut.charset.is_some_and(is_mark) {
+            return self.begin_line(end);
+        }
         let is_whole_block = self.at == 0 || self.part > 0;
         match self.cut.rest {
             Rest::Ship if self.at < end || self.part > 0 => {
@@ -142,7 +190,7 @@ impl Cutter<'_, '_> {
             // Parts are cut by blocks, so that reading the same bytes again makes the same parts; only a line that fills its block is cut.
             Rest::Parts if is_whole_block => {
                 let text = self.data.get(self.at..).unwrap_or_default();
-                let stop = self.at + finished(text);
+                let stop = self.at + self.cut.charset.map_or_else(|| finished(text), |charset| charset.finished(text));
                 while self.at < stop {
                     let len = (self.cut.fits)(self.data.get(self.at..stop).unwrap_or_default());
                     self.part += 1;
@@ -161,89 +209,4 @@ fn finished(text: &[u8]) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// Reads `file` block by block as the source does, and gives each line's text, joined from its parts, with whether it is partial.
-    fn read(file: &[u8], block: usize, room: usize, finish: bool) -> Vec<(Vec<u8>, bool)> {
-        let fits = |bytes: &[u8]| bytes.len().min(room);
-        let (mut offset, mut part, mut line_start) = (0_usize, 0, 0);
-        let (mut lines, mut open): (Vec<(Vec<u8>, bool)>, Vec<u8>) = (Vec::new(), Vec::new());
-        let mut limit = block;
-        loop {
-            let end = (offset + limit).min(file.len());
-            let full = end - offset == limit;
-            let rest = match (full, end == file.len() && finish) {
-                (true, _) => Rest::Parts,
-                (false, true) => Rest::Ship,
-                (false, false) => Rest::Wait,
-            };
-            let mut events = Vec::new();
-            let cut = Cut { offset: offset as u64, data: 0, part, line_start, skip_to: 0, rest, fits: &fits };
-            let data = &file[offset..end];
-            let made = split(data, &cut, &mut events);
-            let mut to = made.first.map_or(0, |_| 0);
-            for event in &events {
-                assert!(event.to > to || (event.to == to && event.len == 0), "ends grow");
-                assert!(event.len as usize <= room);
-                to = event.to;
-                open.extend_from_slice(&data[event.start as usize..][..event.len as usize]);
-                match event.part() {
-                    None | Some((_, true)) => lines.push((std::mem::take(&mut open), event.partial())),
-                    Some((_, false)) => {}
-                }
-            }
-            (part, line_start) = (made.part, made.line_start);
-            offset += made.consumed;
-            if made.consumed == 0 {
-                if full && limit < file.len() + 10 {
-                    limit *= 2;
-                    continue;
-                }
-                return lines;
-            }
-            limit = block;
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn every_byte_but_line_ends_arrives_in_order(lines in prop::collection::vec("[a-zäé\r€😀]{0,30}", 0..20), block in 8_usize..64, room in 4_usize..50) {
-            let file = lines.iter().fold(String::new(), |file, line| file + line + "\n");
-            let wanted: Vec<_> = file.lines().map(|line| (line.as_bytes().to_vec(), false)).collect();
-            prop_assert_eq!(read(file.as_bytes(), block, room, false), wanted);
-        }
-
-        #[test]
-        fn any_bytes_are_split_as_a_naive_splitter_does(file in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b'\r'), any::<u8>()], 0..200), block in 8_usize..64) {
-            let mut pieces: Vec<&[u8]> = file.split(|byte| *byte == b'\n').collect();
-            let rest = pieces.pop().unwrap_or_default();
-            let mut wanted: Vec<_> = pieces.into_iter().map(|line| (line.strip_suffix(b"\r").unwrap_or(line).to_vec(), false)).collect();
-            if !rest.is_empty() {
-                wanted.push((rest.to_vec(), true));
-            }
-            prop_assert_eq!(read(&file, block, 1000, true), wanted);
-        }
-    }
-
-    #[test]
-    fn what_is_settled_is_not_made_again_but_counted_in_the_position() {
-        let mut events = Vec::new();
-        let fits = |bytes: &[u8]| bytes.len();
-        let cut = Cut { offset: 100, data: 0, part: 0, line_start: 100, skip_to: 104, rest: Rest::Wait, fits: &fits };
-        let made = split(b"a\nb\nc\nd", &cut, &mut events);
-        assert_eq!(made, Made { consumed: 6, line_start: 106, part: 0, first: Some((104, 104)) });
-        assert_eq!(events, vec![Event::whole(4, 1, 0, 2)]);
-    }
-
-    #[test]
-    fn empty_lines_are_events() {
-        let mut events = Vec::new();
-        let fits = |bytes: &[u8]| bytes.len();
-        let cut = Cut { offset: 0, data: 0, part: 0, line_start: 0, skip_to: 0, rest: Rest::Wait, fits: &fits };
-        let made = split(b"\n\r\n\n", &cut, &mut events);
-        assert_eq!(made.consumed, 4);
-        assert_eq!(events.iter().map(|event| (event.len, event.to)).collect::<Vec<_>>(), vec![(0, 1), (0, 3), (0, 4)]);
-    }
-}
+mod tests;

@@ -110,7 +110,7 @@ impl FileSource {
     pub(super) fn begin(&mut self, path: &Path, file: File, stat: &FileStat, head: &[u8], now: Instant) {
         let mut at = Position::START;
         if self.first_run
-            && let Some(offset) = self.first_offset(&file, stat)
+            && let Some(offset) = self.first_offset(&file, stat, head)
         {
             let Ok(Some(tail)) = reader::tail_before(&file, offset) else { return };
             at = Position { offset, line_start: offset, tail, ..at };
@@ -183,11 +183,12 @@ impl FileSource {
     }
 
     /// Where a file that exists at the first run is begun; `None`: at its first byte.
-    pub(super) fn first_offset(&self, file: &File, stat: &FileStat) -> Option<u64> {
+    pub(super) fn first_offset(&self, file: &File, stat: &FileStat, head: &[u8]) -> Option<u64> {
         if !self.is_left_out(stat) {
             return None;
         }
-        reader::last_line_end(file, stat.size, LINE_SEARCH).ok().filter(|offset| *offset > 0)
+        let charset = self.settings.charset.map(|named| named.of_file(head));
+        reader::last_line_end(file, stat.size, LINE_SEARCH, charset).ok().filter(|offset| *offset > 0)
     }
 
     pub(super) fn say_what_was_skipped(&mut self) {

@@ -6,19 +6,20 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use super::charset::{Charset, Named};
 use super::content::Content;
 use super::identity::{HEAD, compression, head_agrees};
 use super::reader::{self, Found};
 use super::rotation::QUIET;
-use super::split::{Cut, Rest, split};
+
 use super::unpack::Packed;
 use super::{Common, Settings};
-use crate::batch::{Batch, Event, Position, Stream, TAIL};
-use crate::encode::charge_for;
+use crate::batch::{Position, Stream, TAIL};
+
 use crate::gaps;
-use crate::ledger::{Amount, Count, Missed};
+use crate::ledger::{Amount, Missed};
 use crate::settlement::At;
 use crate::snapshot::rows::Evidence;
 use crate::source::Outlet;
@@ -63,6 +64,26 @@ pub struct Hands<'a> {
     pub now: Instant,
 }
 
+/// The encoding of a file; kept in `known` once it is sure.
+fn charset_of(known: &mut Option<Charset>, named: Named, file: &Content) -> io::Result<Charset> {
+    if let Some(charset) = known {
+        return Ok(*charset);
+    }
+    let head = if named.is_by_mark() { file.head()? } else { Vec::new() };
+    let charset = named.of_file(&head);
+    // Before there are as many bytes as a mark has there is no line, either.
+    if !named.is_by_mark() || head.len() >= named.unit() {
+        *known = Some(charset);
+    }
+    Ok(charset)
+}
+
+/// How much is read where a block does not hold one event: more than any message has, and than lines are joined to.
+fn long_block(settings: &Settings, common: &Common) -> usize {
+    let joined = settings.multiline.as_ref().map_or(0, |lines| lines.max_size);
+    common.max_event.max(joined) + (64 << 10)
+}
+
 /// What came of a turn.
 #[derive(Debug)]
 pub enum Turn {
@@ -90,6 +111,7 @@ pub enum Turn {
 
 /// A file that is being read.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Tailed {
     /// The stream its events are of.
     pub stream: Arc<Stream>,
@@ -121,6 +143,12 @@ pub struct Tailed {
     pub long: bool,
     /// The last read came to the end.
     pub ended: bool,
+    /// At its end are whole lines that may be joined with more; they are shipped when `multiline` has waited long enough.
+    pub open: bool,
+    /// Its encoding, when that is known; `None`: not yet, or it does not matter.
+    pub charset: Option<Charset>,
+    /// That something in it is no character was said.
+    pub told_replaced: bool,
     /// The offset at which reading began; the position's hash counts from here.
     pub begun_at: u64,
     /// When the state last noted that it is there, seconds since 1970.
@@ -147,6 +175,9 @@ impl Tailed {
             found_in: 0,
             long: false,
             ended: false,
+            open: false,
+            charset: None,
+            told_replaced: false,
             begun_at: at.offset,
             seen_s: 0,
         }
@@ -162,7 +193,13 @@ impl Tailed {
     /// Whether all that is known to be there has been read, a last line without its end excepted.
     #[must_use]
     pub fn is_at_end(&self) -> bool {
-        self.ended && !self.queued
+        self.ended && !self.queued && !self.waits_for_lines()
+    }
+
+    /// Whether nothing but time is missing to its end: lines wait for others that may be joined to them.
+    #[must_use]
+    pub fn waits_for_lines(&self) -> bool {
+        self.ended && self.open && !self.queued && self.file.is_some()
     }
 
     /// Bytes of a last line that waits for its end.
@@ -178,7 +215,8 @@ impl Tailed {
         let recent = |since: Instant, time: Duration| now.saturating_duration_since(since) < time;
         let leaving = self.left_since().is_some_and(|since| recent(since.max(self.grew), QUIET + HOT));
         let late = settings.partial_line_timeout.is_some_and(|timeout| self.unfinished() > 0 && recent(self.grew, timeout + HOT));
-        recent(self.grew, HOT) || leaving || late
+        let joined = settings.multiline.as_ref().is_some_and(|lines| self.open && !recent(self.grew, lines.timeout));
+        recent(self.grew, HOT) || leaving || late || joined
     }
 
     /// Its file, if that is open and not compressed.
@@ -247,29 +285,31 @@ impl Tailed {
     pub fn read(&mut self, hands: &mut Hands<'_>) -> Turn {
         let Some(file) = &mut self.file else { return Turn::End };
         let common = hands.common;
-        let limit = if self.long { (common.max_event + (64 << 10)).max(hands.block * 2) } else { hands.block };
+        let limit = if self.long { long_block(hands.settings, common).max(hands.block * 2) } else { hands.block };
         // A little is read into the scratch block and copied out to its size; a lot goes on in the block it was read into.
         let small = self.size.saturating_sub(self.at.offset) < (hands.block / 2) as u64;
         let mut block = if small { std::mem::take(hands.scratch) } else { common.pool.block(hands.block + TAIL) };
-        let found = file.read(&self.at, limit, &mut block);
-        let judged = found.as_ref().ok().and_then(|found| self.judge(hands.settings, common, found, &block));
+        let unit = hands.settings.charset.map_or(1, Named::unit);
+        let charset = hands.settings.charset.map(|named| charset_of(&mut self.charset, named, file)).transpose();
+        let found = charset.and_then(|charset| Ok((file.read(&self.at, (limit, unit), &mut block)?, charset)));
+        let judged = found.as_ref().ok().and_then(|(found, _)| self.judge(hands.settings, common, found, &block));
         let turn = match (judged, found) {
             (Some(turn), _) => turn,
             (None, Err(error)) => Turn::Failed(error),
-            (None, Ok(Found::Truncated { size })) => Turn::Truncated { size },
-            (None, Ok(Found::End { size })) => self.end(common, size),
-            (None, Ok(Found::Busy)) => Turn::More,
-            (None, Ok(Found::Proved { size })) => Turn::Proved { size },
-            (None, Ok(Found::Other)) => Turn::Other,
-            (None, Ok(Found::Hole { to })) => self.hole(hands.settings, common, to),
-            (None, Ok(Found::Data { data, size, full, hole })) => {
+            (None, Ok((Found::Truncated { size }, _))) => Turn::Truncated { size },
+            (None, Ok((Found::End { size }, _))) => self.end(common, size),
+            (None, Ok((Found::Busy, _))) => Turn::More,
+            (None, Ok((Found::Proved { size }, _))) => Turn::Proved { size },
+            (None, Ok((Found::Other, _))) => Turn::Other,
+            (None, Ok((Found::Hole { to }, _))) => self.hole(hands.settings, common, to),
+            (None, Ok((Found::Data { data, size, full, hole }, charset))) => {
                 if size > self.size {
                     self.grew = hands.now;
                     common.settlement.update(self.stream.id, |row| row.size = size);
                 }
                 self.size = size;
                 let rest = self.rest(hands.settings, full, hole, hands.now);
-                self.take(hands, &mut block, data, rest, small)
+                self.take(hands, &mut block, (data, charset), rest, small)
             }
         };
         if small {
@@ -302,97 +342,13 @@ impl Tailed {
         None
     }
 
-    /// Makes events of a block's data and hands them on, with the block itself unless `copy` says that it is to be used again.
-    fn take(&mut self, hands: &mut Hands<'_>, block: &mut Vec<u8>, data: usize, rest: Rest, copy: bool) -> Turn {
-        let (pool, outlet) = (&hands.common.pool, &mut *hands.outlet);
-        let mut events = pool.events();
-        let fits = |bytes: &[u8]| outlet.fits(bytes);
-        // A line as long as the block is first read again with a block that is longer than any message.
-        let enlarge = rest == Rest::Parts && !self.long;
-        let rest = if enlarge { Rest::Wait } else { rest };
-        let (offset, part, line_start) = (self.at.offset, self.at.part, self.at.line_start);
-        let skip_to = if outlet.skips() { 0 } else { self.skip_to };
-        let made = split(block, &Cut { offset, data, part, line_start, skip_to, rest, fits: &fits }, &mut events);
-        if made.consumed == 0 {
-            pool.give_events(events);
-            self.long |= enlarge;
-            self.ended = !enlarge;
-            return if enlarge { Turn::More } else { Turn::End };
-        }
-        let end = data + made.consumed;
-        let used = block.get(data..end).unwrap_or_default();
-        self.at = Position {
-            offset: offset + made.consumed as u64,
-            line_start: made.line_start,
-            part: made.part,
-            hash: crc32c::crc32c_append(self.at.hash, used),
-            tail: self.at.tail.after(used),
-        };
-        self.long = made.part > 0;
-        self.ended = self.at.offset >= self.size;
-        let (bytes, events) = if copy || end < block.capacity() / 2 {
-            let exact = events.as_slice().to_vec();
-            pool.give_events(events);
-            (block.get(..end).unwrap_or_default().to_vec(), exact)
-        } else {
-            (std::mem::take(block), events)
-        };
-        self.hand_on(hands, bytes, events, made.first);
-        if self.ended { Turn::End } else { Turn::More }
-    }
-
-    fn hand_on(&self, hands: &mut Hands<'_>, bytes: Vec<u8>, events: Vec<Event>, first: Option<(u64, u64)>) {
-        let (common, id) = (hands.common, self.stream.id);
-        let Some((base, line_start)) = first else { return common.settlement.pass(id, self.at, self.size) };
-        let whole = events.iter().filter(|event| event.part().is_none_or(|(_, last)| last)).count();
-        let count = Count { events: whole as u64, bytes: self.at.offset - base };
-        let (ticket, before) = common.settlement.admit(id, (base, self.at, self.size), &[(Arc::clone(&self.stream.topic), count)]);
-        let before = before.first().copied().unwrap_or_default();
-        let charge = common.budget.charge(charge_for(bytes.capacity(), events.len()));
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok();
-        let observed_ns = now.and_then(|time| i64::try_from(time.as_nanos()).ok()).unwrap_or(0);
-        let stream = Arc::clone(&self.stream);
-        hands.outlet.push(Batch {
-            stream,
-            bytes,
-            events,
-            base,
-            line_start,
-            to: self.at,
-            observed_ns,
-            ticket,
-            since: hands.now,
-            before,
-            copy: None,
-            extras: Vec::new(),
-            part_headers: false,
-            charge,
-        });
-    }
-
-    /// What becomes of a last line without its end now.
-    fn rest(&self, settings: &Settings, full: bool, hole: bool, now: Instant) -> Rest {
-        let quiet = now.saturating_duration_since(self.grew);
-        let left = self.left_for(now).is_some_and(|time| time >= QUIET);
-        let late = settings.partial_line_timeout.is_some_and(|timeout| quiet >= timeout);
-        // The compressed form of a file is all that there will ever be of it.
-        let all = self.packed().is_some();
-        if full {
-            Rest::Parts
-        } else if hole || left || late || all {
-            Rest::Ship
-        } else {
-            Rest::Wait
-        }
-    }
-
     fn end(&mut self, common: &Common, size: u64) -> Turn {
         if size > self.at.offset {
             // Nothing but room set aside: should the file go, nothing of it is lost.
             common.settlement.update(self.stream.id, |row| row.size = self.at.offset);
         }
         self.size = size;
-        self.ended = true;
+        (self.ended, self.open) = (true, false);
         Turn::End
     }
 

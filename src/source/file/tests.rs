@@ -3,8 +3,10 @@
 
 mod compressed;
 mod content;
+mod encoded;
 mod finding;
 mod histories;
+mod joining;
 mod knowledge;
 mod leaving;
 mod model;
@@ -105,6 +107,8 @@ impl Rig {
             // So that each turn searches.
             rescan_interval: Duration::from_millis(1),
             compressed: Compressed::Continue,
+            charset: None,
+            multiline: None,
             topic: "logs".into(),
         };
         Rig {

@@ -136,6 +136,14 @@ impl Packed {
         &self.file
     }
 
+    /// See [`head`].
+    ///
+    /// # Errors
+    /// As for [`Packed::read`].
+    pub fn head(&self) -> io::Result<Vec<u8>> {
+        head(&self.file, self.kind)
+    }
+
     /// Whether it is in the middle of being unpacked, and so holds a decoder.
     #[must_use]
     pub fn is_busy(&self) -> bool {
@@ -146,7 +154,7 @@ impl Packed {
     ///
     /// # Errors
     /// The file is damaged or ends too early (then the error is none of the system's, see [`is_damage`]), or can't be read.
-    pub fn read(&mut self, at: &Position, limit: usize, block: &mut Vec<u8>) -> io::Result<Found> {
+    pub fn read(&mut self, at: &Position, (limit, unit): (usize, usize), block: &mut Vec<u8>) -> io::Result<Found> {
         block.clear();
         if self.seen != look(&self.file)? {
             self.prove_anew(at)?;
@@ -169,27 +177,27 @@ impl Packed {
         }
         self.unpack((at.offset + limit as u64).saturating_sub(self.reached))?;
         // Zeros at the end may be the beginning of a hole.
-        while self.reached < self.size && (1..HOLE).contains(&self.held.iter().rev().take(HOLE).take_while(|byte| **byte == 0).count()) {
+        while self.reached < self.size && (unit..HOLE).contains(&self.held.iter().rev().take(HOLE).take_while(|byte| **byte == 0).count()) {
             self.unpack(HOLE as u64)?;
         }
         if !self.held.starts_with(tail) || self.seen != look(&self.file)? {
             self.prove_anew(at)?;
             return Ok(Found::Busy);
         }
-        self.hand_out(at, limit, block)
+        self.hand_out(at, (limit, unit), block)
     }
 
     /// What is held goes into the block, up to a hole.
-    fn hand_out(&mut self, at: &Position, limit: usize, block: &mut Vec<u8>) -> io::Result<Found> {
+    fn hand_out(&mut self, at: &Position, (limit, unit): (usize, usize), block: &mut Vec<u8>) -> io::Result<Found> {
         let (tail, size) = (at.tail.as_bytes().len(), self.size);
         let data = self.held.get(tail..).unwrap_or_default();
-        let (len, zeros) = until_hole(data);
+        let (len, zeros) = until_hole(data, unit);
         let more = self.reached < size;
         if data.is_empty() || (len == 0 && zeros == data.len()) {
-            return self.skip_zeros(at, zeros as u64);
+            return self.skip_zeros(at, zeros as u64, unit as u64);
         }
         if len == 0 {
-            return Ok(Found::Hole { to: at.offset + zeros as u64 });
+            return Ok(Found::Hole { to: (at.offset + zeros as u64) / unit as u64 * unit as u64 });
         }
         let hole = zeros >= HOLE;
         block.extend_from_slice(self.held.get(..tail + len).unwrap_or_default());
@@ -197,21 +205,21 @@ impl Packed {
     }
 
     /// All that is held is zeros, or there is nothing more.
-    fn skip_zeros(&mut self, at: &Position, mut zeros: u64) -> io::Result<Found> {
+    fn skip_zeros(&mut self, at: &Position, mut zeros: u64, unit: u64) -> io::Result<Found> {
         while zeros > 0 && zeros < HOLE_STEP {
             self.held.clear();
             let count = self.unpack(STEP)?;
             let run = self.held.iter().take_while(|byte| **byte == 0).count() as u64;
             zeros += run;
             if run < count {
-                return Ok(Found::Hole { to: at.offset + zeros });
+                return Ok(Found::Hole { to: (at.offset + zeros) / unit * unit });
             }
             if count == 0 {
                 break;
             }
         }
         if self.reached < self.size {
-            return Ok(Found::Hole { to: at.offset + zeros });
+            return Ok(Found::Hole { to: (at.offset + zeros) / unit * unit });
         }
         self.rewind();
         Ok(Found::End { size: self.size })
@@ -264,13 +272,14 @@ fn look(file: &File) -> io::Result<(u64, i128)> {
     Ok((meta.len(), i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec())))
 }
 
-/// How many bytes come before a hole or before zeros at the end, and how many zeros are there.
-fn until_hole(data: &[u8]) -> (usize, usize) {
+/// How many bytes, in whole pieces of `unit`, come before a hole or before zeros at the end, and how many zeros are there.
+fn until_hole(data: &[u8], unit: usize) -> (usize, usize) {
     let mut from = 0;
     while let Some(at) = data.get(from..).and_then(|rest| memchr::memchr(0, rest)).map(|at| from + at) {
         let zeros = data.iter().skip(at).take_while(|byte| **byte == 0).count();
         if zeros >= HOLE || at + zeros == data.len() {
-            return (at, zeros);
+            let whole = at.next_multiple_of(unit).min(data.len());
+            return (whole, at + zeros - whole);
         }
         from = at + zeros;
     }

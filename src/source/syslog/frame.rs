@@ -4,11 +4,17 @@
 //! A message is counted if it begins with a number without leading zero, a space and `<`. All else ends at a newline or NUL, which are no part of
 //! it, nor is a carriage return in front of them. What is longer than [`Limits::piece`] comes in parts, so that the buffer needs no more than that
 //! and one read. Whatever is irregular is told in [`Facts`].
+//!
+//! With `multiline`, lines that belong to the message in front of them, as those of a stack trace, are joined to it; where that may be, a line waits
+//! for the next one, or for [`Framer::settle`].
 
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use super::intake::Frame;
+use crate::source::multiline::{Multiline, State as Known};
 
 /// The longest count that is taken for one. A longer one is no count, and the line is a message.
 const MAX_COUNT: usize = 1 << 30;
@@ -55,9 +61,12 @@ enum State {
 }
 
 /// Takes the stream of one connection apart.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Framer {
     limits: Limits,
+    joining: Option<Arc<Multiline>>,
+    /// No further line is waited for.
+    settling: bool,
     state: State,
     /// Parts made of the present message.
     part: u32,
@@ -81,7 +90,21 @@ impl Framer {
     #[must_use]
     pub fn new(limits: Limits) -> Framer {
         let limits = Limits { piece: limits.piece.max(64), message: limits.message.max(64), ..limits };
-        Framer { limits, state: State::Between, part: 0, given: 0, cutting: false }
+        Framer { limits, joining: None, settling: false, state: State::Between, part: 0, given: 0, cutting: false }
+    }
+
+    /// The same; it joins lines that belong together.
+    #[must_use]
+    pub fn joining(self, joining: Option<Arc<Multiline>>) -> Framer {
+        Framer { joining, ..self }
+    }
+
+    /// As [`Framer::frames`], when no further line has come for so long that none is waited for.
+    pub fn settle(&mut self, bytes: &[u8], frames: &mut Vec<Frame>, facts: &mut Facts) -> usize {
+        self.settling = true;
+        let done = self.frames(bytes, frames, facts);
+        self.settling = false;
+        done
     }
 
     /// The messages in `bytes`, which begin where the last call left off. Returns how many bytes are done with: the rest, and what comes, are the
@@ -118,10 +141,12 @@ impl Framer {
 
     /// The connection has ended: what is left of `bytes` is a message without its end.
     pub fn finish(&mut self, bytes: &[u8], frames: &mut Vec<Frame>, facts: &mut Facts) {
-        let unfinished = self.state != State::Between || bytes.iter().any(|byte| !matches!(byte, b'\n' | b'\r' | 0));
-        if unfinished && (!bytes.is_empty() || self.part > 0) {
+        let at = if self.joining.is_some() { self.settle(bytes, frames, facts) } else { 0 };
+        let rest = bytes.get(at..).unwrap_or_default();
+        let unfinished = self.state != State::Between || rest.iter().any(|byte| !matches!(byte, b'\n' | b'\r' | 0));
+        if unfinished && (!rest.is_empty() || self.part > 0) {
             let end = frames.len();
-            self.give(0, bytes.len(), true, frames, facts);
+            self.give(at, rest.len(), true, frames, facts);
             if let Some(frame) = frames.get_mut(end) {
                 frame.partial = true;
             }
@@ -131,6 +156,12 @@ impl Framer {
 
     /// Memory is short: what there is of an unfinished message is handed on as a part of it. Returns how many bytes are done with.
     pub fn flush(&mut self, bytes: &[u8], frames: &mut Vec<Frame>, facts: &mut Facts) -> usize {
+        if self.joining.is_some() {
+            let done = self.settle(bytes, frames, facts);
+            if done > 0 {
+                return done;
+            }
+        }
         let len = match self.state {
             State::Between => return 0,
             // The last byte stays, so that the message has a last part.
@@ -176,6 +207,12 @@ impl Framer {
             let line = rest.get(..end).unwrap_or_default();
             let trimmed = line.strip_suffix(b"\r").unwrap_or(line);
             if trimmed.len() <= self.limits.piece {
+                if let Some(joining) = self.joining.clone().filter(|_| self.part == 0 && !trimmed.is_empty()) {
+                    let Some((len, next)) = self.joined(&joining, rest) else { return 0 };
+                    self.give(at, len, true, frames, facts);
+                    self.done();
+                    return next;
+                }
                 // A line of nothing is no message.
                 if !trimmed.is_empty() || self.part > 0 {
                     self.give(at, trimmed.len(), true, frames, facts);
@@ -189,6 +226,33 @@ impl Framer {
         let len = whole(rest.get(..self.limits.piece).unwrap_or(rest));
         self.give(at, len, false, frames, facts);
         len
+    }
+
+    /// How long the message is that these lines begin with, and where what follows it begins; `None` if the next line may belong to it and is not
+    /// there. No longer than one part, so that what is joined is never cut.
+    fn joined(&self, joining: &Multiline, bytes: &[u8]) -> Option<(usize, usize)> {
+        let most = joining.max_size.min(self.limits.piece);
+        let (mut len, mut next, mut lines, mut known) = (0, 0, 0, Known::DONE);
+        loop {
+            let rest = bytes.get(next..).unwrap_or_default();
+            let Some(end) = memchr::memchr2(b'\n', 0, rest) else {
+                let complete = lines > 0 && (self.settling || bytes.len() > most + 1 || matches!(begin(rest), Begin::Counted(..)));
+                return complete.then_some((len, next));
+            };
+            let line = rest.get(..end).unwrap_or_default();
+            let text = line.strip_suffix(b"\r").unwrap_or(line);
+            if lines == 0 {
+                known = joining.lines.begin(text);
+            } else {
+                let fits = next + text.len() <= most && !matches!(begin(rest), Begin::Counted(..));
+                let Some(after) = joining.lines.join(known, text).filter(|_| fits) else { return Some((len, next)) };
+                known = after;
+            }
+            (len, next, lines) = (next + text.len(), next + end + 1, lines + 1);
+            if known.is_done() || lines >= joining.max_lines || next >= most {
+                return Some((len, next));
+            }
+        }
     }
 
     /// Hands on bytes of the present message.

@@ -28,6 +28,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::frame::{Limits, TooLong};
 use super::intake::{Intake, Transport};
+use crate::source::multiline::Multiline;
 use address::Address;
 use gate::Network;
 
@@ -71,6 +72,8 @@ pub struct Settings {
     pub socket_mode: u32,
     /// Their owner and group, where they are to have others than this process.
     pub socket_owner: Option<(u32, u32)>,
+    /// Which lines of a connection without counts belong to the message in front of them; `None`: each is a message.
+    pub multiline: Option<Arc<Multiline>>,
     /// What messages that are not whole yet may take of memory, all connections together, bytes; beyond it they are handed on in parts.
     pub unfinished: usize,
 }

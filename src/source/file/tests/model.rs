@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::writer::{Act, Writer};
 use super::*;
+use crate::source::file::charset::Named;
+use crate::source::multiline::{self, Multiline, Own};
 
 /// One step of a history.
 #[derive(Clone, Debug)]
@@ -55,6 +57,16 @@ impl Play {
         play.turn();
         play.snapshot();
         play
+    }
+
+    fn play(&mut self, steps: &[Step]) {
+        for step in steps {
+            self.step(step);
+        }
+        self.finish();
+        // Once more: what is settled does not come again.
+        self.step(&Restart { kill: false, meanwhile: Vec::new() });
+        self.finish();
     }
 
     fn step(&mut self, step: &Step) {
@@ -194,14 +206,7 @@ impl Play {
 }
 
 pub(super) fn play(all: bool, room: usize, steps: &[Step]) {
-    let mut play = Play::new(all, room);
-    for step in steps {
-        play.step(step);
-    }
-    play.finish();
-    // Once more: what is settled does not come again.
-    play.step(&Restart { kill: false, meanwhile: Vec::new() });
-    play.finish();
+    Play::new(all, room).play(steps);
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -242,5 +247,28 @@ proptest! {
         steps in prop::collection::vec(step(), 1..40),
     ) {
         play(all, room, &steps);
+    }
+
+    /// Each line begins an event, so that the last one of each file waits for the next; but for files that are truncated meanwhile.
+    #[test]
+    fn the_same_where_lines_wait_for_others_that_may_be_joined(
+        all in any::<bool>(),
+        room in prop_oneof![3 => Just(64 << 20), 1 => Just(24_000)],
+        steps in prop::collection::vec(step(), 1..40),
+    ) {
+        let truncates = |act: &Act| matches!(act, Truncate | Regrow | CopyOver);
+        let steps: Vec<Step> = steps.into_iter().filter(|step| !matches!(step, Do(act) if truncates(act))).map(|step| match step {
+            // Nor does anything tell which of two waiting files is the older one when that was written to last.
+            Restart { kill, meanwhile } => {
+                Restart { kill, meanwhile: meanwhile.into_iter().filter(|act| !truncates(act) && !matches!(act, Late)).collect() }
+            }
+            step => step,
+        }).collect();
+        let mut play = Play::new(all, room);
+        play.rig.kill();
+        let lines = multiline::Lines::Own(Own { start: Some(regex::bytes::Regex::new("^").unwrap()), ..Own::default() });
+        play.rig.settings.multiline = Some(Multiline { lines, max_lines: 10, max_size: 2000, timeout: Duration::from_secs(1) });
+        play.rig.settings.charset = Named::of("utf-8");
+        play.play(&steps);
     }
 }

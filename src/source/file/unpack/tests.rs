@@ -39,7 +39,7 @@ fn position(bytes: &[u8]) -> Position {
 fn rest(packed: &mut Packed, mut at: Position, limit: usize) -> io::Result<Option<Vec<u8>>> {
     let (mut block, mut all) = (Vec::new(), Vec::new());
     loop {
-        match packed.read(&at, limit, &mut block)? {
+        match packed.read(&at, (limit, 1), &mut block)? {
             Found::Busy | Found::Proved { .. } => assert!(all.is_empty()),
             Found::Other => return Ok(None),
             Found::End { size } => {
@@ -126,7 +126,7 @@ fn a_bomb_takes_no_more_memory_than_a_block() {
     let mut packed = Packed::new(file(&encoder.finish().unwrap()), Kind::Gzip, 0, &Position::START).unwrap();
     let (mut block, mut at, limit) = (Vec::new(), Position::START, 512 << 10);
     loop {
-        match packed.read(&at, limit, &mut block).unwrap() {
+        match packed.read(&at, (limit, 1), &mut block).unwrap() {
             Found::End { size } => break assert_eq!(size, 200 << 20),
             Found::Data { data, .. } => {
                 let fresh = &block[data..];
@@ -144,7 +144,7 @@ fn a_file_that_is_written_over_while_it_is_read_is_proved_again() {
     let file = file(&pack(Kind::Gzip, &[b"one\ntwo\n"]));
     let mut packed = Packed::new(file.try_clone().unwrap(), Kind::Gzip, 0, &position(b"one\n")).unwrap();
     let mut block = Vec::new();
-    assert_eq!(packed.read(&position(b"one\n"), 100, &mut block).unwrap(), Found::Proved { size: 8 });
+    assert_eq!(packed.read(&position(b"one\n"), (100, 1), &mut block).unwrap(), Found::Proved { size: 8 });
     file.write_all_at(&pack(Kind::Gzip, &[b"eins\nzwei\ndrei\n"]), 0).unwrap();
     assert_eq!(rest(&mut packed, position(b"one\n"), 100).unwrap(), None);
 }
@@ -155,7 +155,7 @@ fn a_frame_that_needs_too_large_a_window_is_refused() {
     encoder.window_log(26).unwrap();
     encoder.write_all(&vec![b'x'; 1 << 20]).unwrap();
     let mut packed = Packed::new(file(&encoder.finish().unwrap()), Kind::Zstd, 0, &Position::START).unwrap();
-    assert!(packed.read(&Position::START, 10, &mut Vec::new()).is_err_and(|error| is_damage(&error)));
+    assert!(packed.read(&Position::START, (10, 1), &mut Vec::new()).is_err_and(|error| is_damage(&error)));
 }
 
 #[test]

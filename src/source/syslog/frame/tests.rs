@@ -11,7 +11,11 @@ type Messages = Vec<(Vec<u8>, bool)>;
 
 /// The messages, put together again, of a stream that comes in these pieces; with each whether it is whole.
 fn read(limits: Limits, pieces: &[&[u8]]) -> (Messages, Facts) {
-    let (mut framer, mut facts) = (Framer::new(limits), Facts::default());
+    read_by(Framer::new(limits), limits, pieces)
+}
+
+fn read_by(mut framer: Framer, limits: Limits, pieces: &[&[u8]]) -> (Messages, Facts) {
+    let mut facts = Facts::default();
     let (mut buffer, mut messages, mut open): (Vec<u8>, Messages, Vec<u8>) = Default::default();
     let mut take = |buffer: &[u8], frames: &[Frame], next: &mut u32| {
         for frame in frames {
@@ -125,5 +129,56 @@ proptest! {
         prop_assert_eq!((&messages, facts), (&read(limits, &[&stream]).0, read(limits, &[&stream]).1));
         let kept: usize = messages.iter().map(|(message, _)| message.len()).sum();
         prop_assert!(kept as u64 + facts.cut.1 <= stream.len() as u64, "nothing is made up");
+    }
+}
+
+/// A framer that joins what does not begin with a priority.
+fn joining() -> Framer {
+    use crate::source::multiline::{Lines, Own};
+    let lines = Lines::Own(Own { start: Some(regex::bytes::Regex::new("^<").unwrap()), ..Own::default() });
+    let timeout = std::time::Duration::from_secs(1);
+    Framer::new(SPLIT).joining(Some(Arc::new(Multiline { lines, max_lines: 4, max_size: 1000, timeout })))
+}
+
+#[test]
+fn lines_without_a_priority_belong_to_the_message_before_them() {
+    let texts = |stream: &[u8]| {
+        let (messages, _) = read_by(joining(), SPLIT, &[stream]);
+        messages.iter().map(|(text, _)| String::from_utf8_lossy(text).replace('\n', "+")).collect::<Vec<_>>()
+    };
+    assert_eq!(texts(b"<13>a\r\n at b\n\n at c\n<14>d\n"), ["<13>a\r+ at b++ at c", "<14>d"]);
+    assert_eq!(texts(b"<13>a\n at b\n5 <13>x<14>c\n"), ["<13>a+ at b", "<13>x", "<14>c"], "what is counted is a message");
+    assert_eq!(texts(b"<13>a\n1\n2\n3\n4\n<13>b\n"), ["<13>a+1+2+3", "4", "<13>b"].map(str::to_owned), "no more than max_lines");
+    let long = format!("<13>a\n{}\n{}\n", "x".repeat(40), "y".repeat(40));
+    assert_eq!(texts(long.as_bytes()).iter().map(String::len).collect::<Vec<_>>(), [46, 40], "no longer than a part");
+    assert_eq!(texts(b"<13>a\n at b"), ["<13>a", " at b"], "what has no end is partial and joined to nothing");
+}
+
+#[test]
+fn a_line_waits_for_the_next_one_until_none_is_waited_for() {
+    let (mut framer, mut found, mut facts) = (joining(), Vec::new(), Facts::default());
+    assert_eq!(framer.frames(b"<13>a\n at b\n <1", &mut found, &mut facts), 0);
+    assert_eq!(framer.settle(b"<13>a\n at b\n <1", &mut found, &mut facts), 12);
+    assert_eq!(found, [Frame { start: 0, len: 11, part: 0, last: true, partial: false }]);
+    assert_eq!(framer.settle(b" <1", &mut found, &mut facts), 0);
+    found.clear();
+    assert_eq!(framer.flush(b"<13>a\n at b\n <1", &mut found, &mut facts), 12, "and where memory is short");
+}
+
+proptest! {
+    #[test]
+    fn however_a_stream_is_cut_the_same_lines_are_joined(
+        lines in prop::collection::vec("(<13>|5 <13>x| |)[a-z\r]{0,40}(\n|\r\n|\0)", 0..12),
+        cuts in prop::collection::vec(1_usize..40, 1..20),
+    ) {
+        let stream = lines.concat().into_bytes();
+        let mut pieces: Vec<&[u8]> = Vec::new();
+        let (mut rest, mut turn) = (stream.as_slice(), 0);
+        while !rest.is_empty() {
+            let (piece, more) = rest.split_at(cuts[turn % cuts.len()].min(rest.len()));
+            pieces.push(piece);
+            (rest, turn) = (more, turn + 1);
+        }
+        prop_assert_eq!(read_by(joining(), SPLIT, &pieces), read_by(joining(), SPLIT, &[&stream]));
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct Plain<'a> {
 
 impl<'a> Plain<'a> {
     pub(super) fn new(peer: &'a Peer) -> Plain<'a> {
-        let framer = Framer::new(peer.common.limits());
+        let framer = Framer::new(peer.common.limits()).joining(peer.common.settings.multiline.clone());
         let rates = peer.common.settings.peer_rate.map(Rates::new);
         Plain { peer, framer, facts: Facts::default(), rest: Vec::new(), charged: 0, frames: Vec::new(), rates }
     }
@@ -38,6 +38,7 @@ impl<'a> Plain<'a> {
         let ended = self.receive(&mut *conn).await;
         // The last word of TLS; a sender that does not read is not waited for.
         drop(timeout(LAST, conn.shutdown()).await);
+        self.settle().await;
         let bytes = std::mem::take(&mut self.rest);
         self.framer.finish(&bytes, &mut self.frames, &mut self.facts);
         let unfinished = bytes.len();
@@ -70,7 +71,8 @@ impl<'a> Plain<'a> {
                 sleep(ROOM).await;
             }
             let stopping = self.peer.common.stopping();
-            let patience = if stopping { LAST } else { LOOK.max(Duration::from_millis(500)) };
+            let lines = self.peer.common.settings.multiline.as_ref().map(|lines| lines.timeout).filter(|_| !self.rest.is_empty());
+            let patience = if stopping { LAST } else { LOOK.max(Duration::from_millis(500)).min(lines.unwrap_or(Duration::MAX)) };
             let Plain { framer, facts, rest, frames, .. } = self;
             let took = read_some(conn, patience, |bytes| {
                 // Usually nothing is left from before: then the messages are spans of what was read, which is copied once for the log.
@@ -81,6 +83,7 @@ impl<'a> Plain<'a> {
             match took.await {
                 None if stopping => return Ended::Stop,
                 None if self.peer.common.settings.idle_timeout.is_some_and(|limit| heard.elapsed() >= limit) => return Ended::Idle,
+                None if lines.is_some_and(|timeout| heard.elapsed() >= timeout) => self.settle().await,
                 None => {}
                 Some(Err(error)) => return Ended::Failed(error),
                 Some(Ok((0, _))) => return Ended::Closed,
@@ -93,6 +96,17 @@ impl<'a> Plain<'a> {
                 }
             }
         }
+    }
+
+    /// Hands on lines that waited for others that might belong to them.
+    async fn settle(&mut self) {
+        if self.rest.is_empty() || self.peer.common.settings.multiline.is_none() {
+            return;
+        }
+        let bytes = std::mem::take(&mut self.rest);
+        let done = self.framer.settle(&bytes, &mut self.frames, &mut self.facts);
+        self.hand_over(bytes.get(..done).unwrap_or_default()).await;
+        self.keep(bytes, done);
     }
 
     /// Keeps what is no whole message yet; hands it on in parts where all connections together keep too much.
