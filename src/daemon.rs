@@ -1,5 +1,6 @@
 //! The wiring: start-up from top to bottom in the order in which it happens, and the stop. The only file that knows all parts.
 
+mod service;
 mod sources;
 
 use std::collections::BTreeSet;
@@ -31,6 +32,7 @@ use crate::snapshot::{Keeper, State, StateError};
 use crate::source;
 use crate::source::syslog::arrival::recover::OpenError;
 use crate::spill::room::Room;
+use service::Service;
 use sources::Sources;
 
 /// How long the lock is waited for: a command that looks at the state of a stopped daemon has it for moments.
@@ -43,6 +45,8 @@ const END_PATIENCE: Duration = Duration::from_secs(5);
 const GAPS_IDLE: Duration = Duration::from_secs(600);
 /// For the test that the balance is checked, in debug builds alone: one increment of this term of the books is left out.
 const LEAVE_OUT: &str = "LOGFERRY_TEST_LEAVE_OUT";
+/// How soon it is seen that all sources are open.
+const OPEN_EVERY: Duration = Duration::from_millis(20);
 /// How often the live line is drawn anew.
 const SHOW_EVERY: Duration = Duration::from_millis(250);
 /// How often the state of things is looked at where no line is drawn.
@@ -90,6 +94,7 @@ struct Running {
     bells: Vec<Arc<Bell>>,
     snapshots: Snapshots,
     gaps: gaps::sender::Sender,
+    service: Service,
     operator: Arc<operator::Running>,
     _control: Option<Control>,
     _lock: Lock,
@@ -146,12 +151,14 @@ fn start(config: &Config, once: bool) -> Result<Running, StartError> {
     }
     let snapshots = keep_snapshots(state, &settlement, config.agent.snapshot_interval, &stop)?;
 
-    let Sources { threads: sources, bells, arrivals } = sources::start(config, &lanes, &stop, once)?;
+    let Sources { threads: sources, bells, opening, arrivals } = sources::start(config, &lanes, &stop, once)?;
     let gaps = send_gaps(config, &settlement, &stop)?;
+    let named = sources.iter().zip(&bells).map(|(thread, bell)| (thread.thread().name().unwrap_or("source").into(), Arc::clone(bell)));
+    let service = Service::new(&config.kafka, opening, named.chain([("snapshots".into(), Arc::clone(&snapshots.0))]).collect());
     let operator = operator::Running::new(config.operator(), Arc::clone(&settlement), Arc::clone(&lanes)).with_arrivals(arrivals);
     let operator = Arc::new(operator);
     let control = control::serve(dir, Arc::<operator::Running>::clone(&operator));
-    Ok(Running { stop, settlement, lanes, sources, bells, snapshots, gaps, operator, _control: control, _lock: lock })
+    Ok(Running { stop, settlement, lanes, sources, bells, snapshots, gaps, service, operator, _control: control, _lock: lock })
 }
 
 /// What is known of the files of sources that the configuration no longer has leaves the state in the end.
@@ -198,7 +205,8 @@ fn keep_snapshots(state: State, settlement: &Arc<Settlement>, interval: Duration
 
 /// Hears signals, shows progress, says what is waited for, until everything has ended; then writes the last snapshot.
 async fn attend(config: &Config, running: Running, signals: Signals) -> Result<bool, StartError> {
-    let Running { stop, settlement, lanes, sources, bells, snapshots: (bell, keeper), gaps, operator, _control, _lock } = running;
+    let Running { stop, settlement, lanes, sources, bells, snapshots: (bell, keeper), gaps, mut service, operator, _control, _lock } =
+        running;
     let Signals { mut terminate, mut interrupt, mut hangup } = signals;
     let (ended, mut end) = oneshot::channel();
     let (finishing, settling) = (Arc::clone(&lanes), Arc::clone(&settlement));
@@ -219,14 +227,20 @@ async fn attend(config: &Config, running: Running, signals: Signals) -> Result<b
     let mut watch = Watch::new(config, &settlement);
     let (mut deadline, mut stopped): (Option<Instant>, Option<Instant>) = (None, None);
     let mut show = tokio::time::interval(if watch.line.is_some() { SHOW_EVERY } else { LOOK_EVERY });
+    let mut open = tokio::time::interval(OPEN_EVERY);
     loop {
+        if deadline.is_some() {
+            service.stopping();
+        }
         tokio::select! {
             _ = &mut end => break,
+            _ = open.tick(), if service.is_opening() => service.open(),
             _ = terminate.recv() => deadline = Some(heard(&stop, &bells, deadline, config.agent.stop_timeout)),
             _ = interrupt.recv() => deadline = Some(heard(&stop, &bells, deadline, config.agent.stop_timeout)),
             _ = hangup.recv() => tracing::warn!("SIGHUP: this version reads its configuration only at start; restart it"),
             _ = show.tick() => {
                 watch.tick(&settlement, &lanes);
+                service.tick(&lanes, settlement.totals());
                 operator.watch_spill(Instant::now());
                 if deadline.is_some_and(|deadline| Instant::now() >= deadline) && stop.phase() != Phase::Now {
                     tracing::warn!("agent.stop_timeout has passed; what was not acknowledged is read again at the next start");
