@@ -115,9 +115,9 @@ fn keys_page() -> String {
         roman(" and one action."),
     ]);
     roff.control("SS", ["Conditions"]);
-    CONDITIONS.iter().for_each(|(name, words)| add_item(&mut roff, name, words));
+    add_items(&mut roff, &CONDITIONS);
     roff.control("SS", ["Actions"]);
-    ACTIONS.iter().for_each(|(name, words)| add_item(&mut roff, name, words));
+    add_items(&mut roff, &ACTIONS);
     roff.control("SH", ["SEE ALSO"]);
     roff.text([
         bold("logferry"),
@@ -167,6 +167,12 @@ fn takes(kind: Kind) -> &'static str {
         Kind::Zone => "time zone",
         Kind::Priority => "priority or range",
         Kind::Texts | Kind::Properties => "table",
+    }
+}
+
+fn add_items(roff: &mut Roff, items: &[(&str, &str)]) {
+    for (name, words) in items {
+        add_item(roff, name, words);
     }
 }
 

@@ -11,6 +11,8 @@
 //! | `journald.rs` | a journald of its own: speed, rotations, deletions, kills of both sides, the flush to disk |
 //! | `journald_tools.rs` | the journal and its users: the operator's tools, missing rights, no journal at all |
 //! | `journald_boot.rs` | a system that is rebooted, in a container; by `make test-boot` |
+//! | `packaging.rs` | the unit and the configuration that packages hold |
+//! | `install.rs` | the packages on Debian machines and in a root: installed, killed, upgraded, removed; by `make test-install` |
 //! | `limits.rs` | empty lines, 50 MB lines, 10,000 files, bytes that are no text, messages larger than the topic takes |
 //! | `tools.rs` | the operator's tools, on a running daemon and on a stopped one |
 //! | `tls.rs` | a broker with TLS and passwords |
@@ -38,10 +40,12 @@ mod gaps;
 #[allow(dead_code, reason = "a tool box: not every test run uses every tool")]
 mod harness;
 mod harness_works;
+mod install;
 mod journald;
 mod journald_boot;
 mod journald_tools;
 mod limits;
+mod packaging;
 mod rotation;
 mod rules;
 mod spill;

@@ -1,0 +1,358 @@
+//! The packages on machines: Debian 12 and 13 boot in containers, and logferry is installed, configured, killed, upgraded under load, stopped and
+//! removed, with a broker that asks for TLS and a password. By `make test-install`, which makes the packages: the same sources twice, the first one
+//! with a lower version.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpStream, UdpSocket};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crate::harness::books::Status;
+use crate::harness::broker::Broker;
+use crate::harness::container::Container;
+use crate::harness::lines::{LineWriter, Writing, Written, line};
+use crate::harness::topic::Format;
+use crate::harness::{oracle, wait_until};
+use crate::journald::arrived;
+use crate::tls::secure;
+
+const SOON: Duration = Duration::from_secs(60);
+const LATE: Duration = Duration::from_secs(180);
+/// On Debian.
+const ADM: u32 = 4;
+
+/// The package in this folder below target whose name ends so.
+#[track_caller]
+fn package(folder: &str, end: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target").join(folder);
+    let found = fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    found
+        .into_iter()
+        .find(|path| path.to_string_lossy().ends_with(end))
+        .unwrap_or_else(|| panic!("there is no *{end} in {}: run make test-install", folder.display()))
+}
+
+/// A machine on which logferry is installed.
+struct Site {
+    container: Container,
+    topics: BTreeMap<&'static str, String>,
+    /// Syslog messages that were sent, by stream.
+    sent: Written,
+}
+
+/// What is written all the while.
+struct Load {
+    file: Writing,
+    stop: Arc<AtomicBool>,
+    journal: JoinHandle<u64>,
+}
+
+impl Site {
+    /// A machine that has booted, with the packages in /root and logs of a program in /var/log/app that the group adm may read.
+    fn boot(suite: &str, name: &str) -> Site {
+        let mut container = Container::of(suite);
+        fs::copy(package("packages/previous", ".deb"), container.path("root/previous.deb")).expect("copy");
+        fs::copy(package("packages", ".deb"), container.path("root/current.deb")).expect("copy");
+        let logs = container.path("var/log/app");
+        fs::create_dir(&logs).expect("make a folder");
+        chown(&logs, None, Some(ADM)).expect("chown");
+        fs::set_permissions(&logs, fs::Permissions::from_mode(0o750)).expect("chmod");
+        container.boot();
+        let topics: BTreeMap<_, _> = ["journal", "app", "net"].map(|source| (source, format!("{name}-{suite}-{source}"))).into();
+        for topic in topics.values() {
+            secure().0.create_topic(topic, 1, &[]);
+        }
+        Site { container, topics, sent: Written::new() }
+    }
+
+    /// Runs a command that must succeed.
+    #[track_caller]
+    fn run(&self, command: &[&str]) -> String {
+        let output = self.container.run(command);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command:?}: {said}");
+        said
+    }
+
+    /// A property of the unit.
+    fn show(&self, property: &str) -> String {
+        self.run(&["systemctl", "show", "--property", property, "--value", "logferry.service"]).trim().to_owned()
+    }
+
+    /// What its administrator writes.
+    fn configure(&self, listen: &str) {
+        let (broker, keys) = secure();
+        let [journal, app, net] = ["journal", "app", "net"].map(|source| &self.topics[source]);
+        let config = format!(
+            "[kafka]\nbootstrap_servers = {:?}\ntopic = {journal:?}\n[kafka.tls]\nca_file = \"/etc/logferry/ca.pem\"\n\
+             [kafka.sasl]\nmechanism = \"PLAIN\"\nusername = \"ferry\"\npassword.credential = \"kafka\"\n\
+             [[source]]\nname = \"journal\"\ntype = \"journald\"\n\
+             [[source]]\nname = \"app\"\ntype = \"file\"\ninclude = [\"/var/log/app/*.log\"]\ntopic = {app:?}\n\
+             [[source]]\nname = \"net\"\ntype = \"syslog\"\nlisten = [{listen}]\ntopic = {net:?}\n",
+            broker.second()
+        );
+        let write = |path: &str, text: &str| fs::write(self.container.path(path), text).expect("write");
+        write("etc/logferry/config.toml", &config);
+        write("etc/logferry/password", "secret\n");
+        fs::copy(keys.path().join("ca.pem"), self.container.path("etc/logferry/ca.pem")).expect("copy");
+        // Only root may read it: systemd hands it over.
+        fs::set_permissions(self.container.path("etc/logferry/password"), fs::Permissions::from_mode(0o600)).expect("chmod");
+        fs::set_permissions(self.container.path("etc/logferry/ca.pem"), fs::Permissions::from_mode(0o644)).expect("chmod");
+        let drop_in = self.container.path("etc/systemd/system/logferry.service.d");
+        fs::create_dir_all(&drop_in).expect("make a folder");
+        fs::write(drop_in.join("password.conf"), "[Service]\nLoadCredential=kafka:/etc/logferry/password\n").expect("write");
+        self.run(&["systemctl", "daemon-reload"]);
+    }
+
+    fn load(&self) -> Load {
+        let file = LineWriter::new("app", self.container.path("var/log/app/app.log")).rate(2_000).start();
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, mut sender) = (Arc::clone(&stop), self.container.sender());
+        let journal = thread::spawn(move || {
+            let mut number = 0;
+            while !stopped.load(Ordering::Relaxed) {
+                number += 1;
+                sender.number(number);
+                thread::sleep(Duration::from_millis(5));
+            }
+            number
+        });
+        Load { file, stop, journal }
+    }
+
+    /// Sends messages to port 514 by TCP.
+    fn send_tcp(&mut self, stream: &str, count: u64) {
+        let mut connection = TcpStream::connect("127.0.0.1:514").expect("connect to port 514");
+        for number in 0..count {
+            connection.write_all(format!("{}\n", message(stream, number)).as_bytes()).expect("send");
+        }
+        self.sent.insert(stream.to_owned(), count);
+    }
+
+    /// Sends messages to port 514 by UDP, few enough for any buffer.
+    fn send_udp(&mut self, stream: &str) {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        for number in 0..50 {
+            socket.send_to(message(stream, number).as_bytes(), "127.0.0.1:514").expect("send");
+        }
+        self.sent.insert(stream.to_owned(), 50);
+    }
+
+    /// All syslog messages that were sent have arrived.
+    #[track_caller]
+    fn assert_syslog_is_there(&self) {
+        let verdict = oracle::read_when_whole(&secure().0, &self.topics["net"], Format::Json, &self.sent, SOON);
+        assert_eq!(verdict.lost(), 0, "syslog: {verdict}");
+    }
+
+    /// Ends the load, and judges what arrived.
+    #[track_caller]
+    fn assert_nothing_is_lost(&self, load: Load) {
+        load.stop.store(true, Ordering::Relaxed);
+        let (written, numbers) = (load.file.stop(), load.journal.join().expect("the sender failed"));
+        let verdict = oracle::read_when_whole(&secure().0, &self.topics["app"], Format::Json, &written, LATE);
+        assert_eq!(verdict.lost(), 0, "files: {verdict}");
+        let broker: &Broker = &secure().0;
+        let journal = &self.topics["journal"];
+        wait_until("the last of the journal", LATE, || arrived(broker, journal).numbers.contains(&numbers));
+        let found = arrived(broker, journal);
+        let first = found.numbers.first().copied().expect("some");
+        assert_eq!(found.numbers, (first..=numbers).collect::<Vec<_>>(), "the journal, from the first that came after the start");
+        assert!(first <= 2 && found.told.is_empty(), "from {first}: {:?}", found.told);
+        self.assert_syslog_is_there();
+        eprintln!("{}: files: {verdict}; journal: {numbers}; syslog: {:?}", self.topics["app"], self.sent);
+    }
+
+    /// Waits until the service runs again, after so many restarts.
+    fn wait_for_restarts(&self, restarts: &str) {
+        wait_until("systemd to restart it", SOON, || self.show("NRestarts") == restarts && self.show("ActiveState") == "active");
+    }
+}
+
+fn message(stream: &str, number: u64) -> String {
+    format!("<14>1 - web-01 test - - - {}", line(stream, number, 60))
+}
+
+/// Installed, nothing runs; without an address it ends with 78, says why, and is not tried again.
+fn install(site: &Site) {
+    let said = site.run(&["dpkg", "--install", "/root/previous.deb"]);
+    assert!(said.contains("fill in Kafka's address in /etc/logferry/config.toml"), "{said}");
+    assert_eq!((site.show("ActiveState"), site.show("UnitFileState")), ("inactive".into(), "disabled".into()));
+    let modes = site.run(&[
+        "stat",
+        "--format=%n %a %U:%G",
+        "/etc/logferry",
+        "/etc/logferry/config.toml",
+        "/etc/logferry/conf.d",
+        "/var/lib/logferry",
+    ]);
+    assert_eq!(
+        modes,
+        "/etc/logferry 750 root:logferry\n/etc/logferry/config.toml 640 root:logferry\n/etc/logferry/conf.d 750 root:logferry\n/var/lib/logferry 700 logferry:logferry\n"
+    );
+    assert!(!site.container.run(&["systemctl", "start", "logferry"]).status.success());
+    assert_eq!((site.show("ExecMainStatus"), site.show("NRestarts")), ("78".into(), "0".into()));
+    assert_eq!(site.show("ActiveState"), "failed");
+    let log = site.run(&["journalctl", "--unit=logferry", "--output=cat"]);
+    assert!(log.contains("kafka.bootstrap_servers: not set; write"), "{log}");
+}
+
+/// Ready means that port 514 is open, and the sandbox is what the unit says.
+fn start(site: &Site) {
+    let check =
+        ["systemd-run", "--quiet", "--pipe", "--wait", "--property=User=logferry", "--property=SupplementaryGroups=adm systemd-journal"];
+    let check = [&check[..], &["--property=LoadCredential=kafka:/etc/logferry/password", "logferry", "check", "--connect"]].concat();
+    let said = site.run(&check);
+    assert!(said.contains("configuration is good: 3 sources"), "{said}");
+    site.run(&["systemctl", "reset-failed", "logferry"]);
+    site.run(&["systemctl", "enable", "--now", "logferry"]);
+    assert_eq!(site.show("ActiveState"), "active");
+    drop(TcpStream::connect("127.0.0.1:514").expect("port 514 is open when systemctl comes back"));
+    let status = site.run(&["cat", &format!("/proc/{}/status", site.show("MainPID"))]);
+    // CAP_NET_BIND_SERVICE alone.
+    for line in ["CapEff:\t0000000000000400", "CapBnd:\t0000000000000400", "NoNewPrivs:\t1", "Seccomp:\t2"] {
+        assert!(status.contains(line), "{line} is not in {status}");
+    }
+    let limits = site.run(&["cat", &format!("/proc/{}/limits", site.show("MainPID"))]);
+    let limit = |name: &str| limits.lines().find_map(|line| Some(line.strip_prefix(name)?.split_whitespace().next()?.to_owned()));
+    assert_eq!(limit("Max core file size").as_deref(), Some("0"), "{limits}");
+    wait_until("a line for systemctl status", SOON, || site.show("StatusText").contains("delivered"));
+}
+
+/// Removed, its state and its configuration stay; purged, they are gone.
+fn remove(site: &Site) {
+    let there = |path: &str| site.container.run(&["test", "-e", path]).status.success();
+    site.run(&["systemctl", "stop", "logferry.socket", "logferry.service"]);
+    assert_eq!((site.show("ActiveState"), site.show("Result")), ("inactive".into(), "success".into()));
+    site.run(&["systemctl", "start", "logferry.service"]);
+    site.run(&["dpkg", "--remove", "logferry"]);
+    assert!(!there("/usr/bin/logferry") && !there("/etc/systemd/system/multi-user.target.wants/logferry.service"));
+    assert!(!site.container.run(&["pidof", "logferry"]).status.success());
+    assert!(there("/var/lib/logferry/state.redb") && there("/etc/logferry/config.toml"));
+    site.run(&["dpkg", "--purge", "logferry"]);
+    assert!(!there("/var/lib/logferry") && !there("/etc/logferry"));
+}
+
+#[test]
+#[ignore = "needs packages and systems that boot: make test-install"]
+fn installed_killed_upgraded_under_load_and_removed_nothing_is_lost() {
+    for suite in ["bookworm", "trixie"] {
+        let mut site = Site::boot(suite, "install");
+        install(&site);
+        site.configure("\"udp://127.0.0.1:514\", \"tcp://127.0.0.1:514\"");
+        start(&site);
+        let load = site.load();
+        site.send_tcp("tcp:before", 5_000);
+        site.send_udp("udp:before");
+        site.assert_syslog_is_there();
+
+        site.run(&["systemctl", "kill", "--signal=KILL", "logferry"]);
+        site.wait_for_restarts("1");
+        site.send_tcp("tcp:killed", 5_000);
+        site.assert_syslog_is_there();
+
+        let before = site.show("MainPID");
+        let config = fs::read(site.container.path("etc/logferry/config.toml")).unwrap();
+        site.run(&["dpkg", "--install", "/root/current.deb"]);
+        assert_eq!(site.show("ActiveState"), "active");
+        let now = site.show("MainPID");
+        assert_ne!(now, before, "the new binary runs");
+        assert_eq!(site.run(&["readlink", &format!("/proc/{now}/exe")]), "/usr/bin/logferry\n");
+        assert_eq!(fs::read(site.container.path("etc/logferry/config.toml")).unwrap(), config);
+        site.send_udp("udp:upgraded");
+
+        // Sockets of systemd's: what comes while logferry is dead is there when it is back.
+        site.configure("\"systemd://syslog\"");
+        site.run(&["systemctl", "stop", "logferry"]);
+        site.run(&["systemctl", "enable", "--now", "logferry.socket"]);
+        site.run(&["systemctl", "start", "logferry"]);
+        site.run(&["systemctl", "kill", "--signal=KILL", "logferry"]);
+        site.send_tcp("tcp:dead", 100);
+        site.send_udp("udp:dead");
+        wait_until("systemd to restart it", SOON, || site.show("ActiveState") == "active");
+
+        site.assert_nothing_is_lost(load);
+        let status = Status::parse(&site.run(&["logferry", "status", "--json"])).unwrap();
+        assert!(status.running());
+        status.assert_balanced();
+        remove(&site);
+        site.container.shut_down();
+    }
+}
+
+#[test]
+#[ignore = "needs packages and a system: make test-install"]
+fn the_rpm_holds_the_same_and_installs_into_a_root() {
+    let (rpm, system) = (package("packages", ".rpm"), Container::of("bookworm"));
+    let root = system.path("");
+    let ask = |args: &[&str]| {
+        let output = Command::new("rpm").arg("--root").arg(&root).args(args).output().expect("rpm: Debian package rpm");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {said}");
+        said
+    };
+    let file = root.join("root/logferry.rpm");
+    fs::copy(&rpm, &file).unwrap();
+    let file = "/root/logferry.rpm";
+    let outside = rpm.to_str().unwrap();
+    let listed = |args: &[&str]| {
+        let output = Command::new("rpm").args(args).arg(outside).output().expect("rpm");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    for kind in ["preinstall", "postinstall", "preuninstall", "postuninstall"] {
+        assert!(listed(&["--query", "--scripts", "--package"]).contains(kind), "it has no {kind} script");
+    }
+    assert!(listed(&["--query", "--configfiles", "--package"]).contains("/etc/logferry/config.toml"));
+    let rpm_files = listed(&["--query", "--list", "--package"]);
+    let deb = Command::new("dpkg-deb").arg("--contents").arg(package("packages", ".deb")).output().expect("dpkg-deb");
+    for line in String::from_utf8_lossy(&deb.stdout).lines().filter(|line| !line.starts_with('d')) {
+        let path = line.split_whitespace().nth(5).unwrap().trim_start_matches('.');
+        let elsewhere = path.contains("/doc/logferry/copyright")
+            || path.contains("/doc/logferry/LICENSE")
+            || path.contains("/zsh/")
+            || path.contains("changelog");
+        assert!(elsewhere || rpm_files.lines().any(|found| found == path), "{path} of the .deb is not in the .rpm: {rpm_files}");
+    }
+
+    // Debian's database of packages knows nothing of RPM's names.
+    ask(&["--install", "--nodeps", outside]);
+    let config = fs::metadata(root.join("etc/logferry/config.toml")).unwrap();
+    assert_eq!((config.mode() & 0o777, config.uid()), (0o640, 0));
+    assert_ne!(config.gid(), 0);
+    assert_eq!(fs::metadata(root.join("etc/logferry")).unwrap().gid(), config.gid());
+    let version = Command::new("chroot").arg(&root).args(["/usr/bin/logferry", "--version"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&version.stdout).starts_with("logferry "));
+    assert_eq!(ask(&["--verify", "--nodeps", "logferry"]), "");
+    fs::write(root.join("var/lib/logferry/state.redb"), "").unwrap();
+    ask(&["--erase", "logferry"]);
+    assert!(!root.join("usr/bin/logferry").exists() && root.join("var/lib/logferry/state.redb").exists(), "{file}");
+}
+
+#[test]
+#[ignore = "needs packages: make test-install"]
+fn the_packaged_binary_tells_what_it_is_made_of_and_needs_the_c_library_alone() {
+    let binary = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/packages/logferry");
+    let dir = crate::harness::temp_dir("sbom");
+    let section = dir.path().join("section");
+    let mut copy = Command::new("objcopy");
+    copy.args(["--output-target=binary", "--only-section=.dep-v0", "--set-section-flags=.dep-v0=alloc"]).arg(&binary).arg(&section);
+    assert!(copy.status().expect("objcopy: Debian package binutils").success());
+    let mut list = String::new();
+    flate2::read::ZlibDecoder::new(fs::File::open(section).unwrap()).read_to_string(&mut list).expect("a list of crates");
+    let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+    let names: Vec<&str> = list["packages"].as_array().unwrap().iter().filter_map(|package| package["name"].as_str()).collect();
+    assert!(["logferry", "rdkafka-sys", "openssl-src", "tokio"].iter().all(|name| names.contains(name)), "{names:?}");
+
+    let needs = Command::new("objdump").arg("--private-headers").arg(&binary).output().expect("objdump");
+    let needs = String::from_utf8_lossy(&needs.stdout).into_owned();
+    let libraries: Vec<&str> = needs.lines().filter_map(|line| line.trim().strip_prefix("NEEDED")).map(str::trim).collect();
+    let known = ["libc.so.6", "libm.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"];
+    assert!(!libraries.is_empty() && libraries.iter().all(|library| known.contains(library)), "{libraries:?}");
+}
