@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpStream, UdpSocket};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -45,6 +45,8 @@ struct Site {
     topics: BTreeMap<&'static str, String>,
     /// Syslog messages that were sent, by stream.
     sent: Written,
+    /// Where it listens, as 514 a port for which a right is needed; the machine's own syslog may have that.
+    port: u16,
 }
 
 /// What is written all the while.
@@ -69,7 +71,9 @@ impl Site {
         for topic in topics.values() {
             secure().0.create_topic(topic, 1, &[]);
         }
-        Site { container, topics, sent: Written::new() }
+        let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok() && UdpSocket::bind(("127.0.0.1", *port)).is_ok();
+        let port = (514..1024).find(free).expect("a free port below 1024");
+        Site { container, topics, sent: Written::new(), port }
     }
 
     /// Runs a command that must succeed.
@@ -87,7 +91,7 @@ impl Site {
     }
 
     /// What its administrator writes.
-    fn configure(&self, listen: &str) {
+    fn configure(&self, listen: &[String]) {
         let (broker, keys) = secure();
         let [journal, app, net] = ["journal", "app", "net"].map(|source| &self.topics[source]);
         let config = format!(
@@ -95,7 +99,7 @@ impl Site {
              [kafka.sasl]\nmechanism = \"PLAIN\"\nusername = \"ferry\"\npassword.credential = \"kafka\"\n\
              [[source]]\nname = \"journal\"\ntype = \"journald\"\n\
              [[source]]\nname = \"app\"\ntype = \"file\"\ninclude = [\"/var/log/app/*.log\"]\ntopic = {app:?}\n\
-             [[source]]\nname = \"net\"\ntype = \"syslog\"\nlisten = [{listen}]\ntopic = {net:?}\n",
+             [[source]]\nname = \"net\"\ntype = \"syslog\"\nlisten = {listen:?}\ntopic = {net:?}\n",
             broker.second()
         );
         let write = |path: &str, text: &str| fs::write(self.container.path(path), text).expect("write");
@@ -108,6 +112,16 @@ impl Site {
         let drop_in = self.container.path("etc/systemd/system/logferry.service.d");
         fs::create_dir_all(&drop_in).expect("make a folder");
         fs::write(drop_in.join("password.conf"), "[Service]\nLoadCredential=kafka:/etc/logferry/password\n").expect("write");
+        self.run(&["systemctl", "daemon-reload"]);
+    }
+
+    /// Gives the socket unit the port.
+    fn listen_elsewhere(&self) {
+        let drop_in = self.container.path("etc/systemd/system/logferry.socket.d");
+        fs::create_dir_all(&drop_in).expect("make a folder");
+        let port = self.port;
+        let text = format!("[Socket]\nListenDatagram=\nListenStream=\nListenDatagram=127.0.0.1:{port}\nListenStream=127.0.0.1:{port}\n");
+        fs::write(drop_in.join("port.conf"), text).expect("write");
         self.run(&["systemctl", "daemon-reload"]);
     }
 
@@ -127,20 +141,21 @@ impl Site {
         Load { file, stop, journal }
     }
 
-    /// Sends messages to port 514 by TCP.
+    /// Sends syslog by TCP.
+    #[track_caller]
     fn send_tcp(&mut self, stream: &str, count: u64) {
-        let mut connection = TcpStream::connect("127.0.0.1:514").expect("connect to port 514");
+        let mut connection = TcpStream::connect(("127.0.0.1", self.port)).expect("connect to the syslog port");
         for number in 0..count {
             connection.write_all(format!("{}\n", message(stream, number)).as_bytes()).expect("send");
         }
         self.sent.insert(stream.to_owned(), count);
     }
 
-    /// Sends messages to port 514 by UDP, few enough for any buffer.
+    /// Sends syslog by UDP, few enough for any buffer.
     fn send_udp(&mut self, stream: &str) {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         for number in 0..50 {
-            socket.send_to(message(stream, number).as_bytes(), "127.0.0.1:514").expect("send");
+            socket.send_to(message(stream, number).as_bytes(), ("127.0.0.1", self.port)).expect("send");
         }
         self.sent.insert(stream.to_owned(), 50);
     }
@@ -176,6 +191,15 @@ impl Site {
     }
 }
 
+impl Drop for Site {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let log = self.container.run(&["journalctl", "--unit=logferry", "--output=cat", "--lines=60"]);
+            eprintln!("{}", String::from_utf8_lossy(&log.stdout));
+        }
+    }
+}
+
 fn message(stream: &str, number: u64) -> String {
     format!("<14>1 - web-01 test - - - {}", line(stream, number, 60))
 }
@@ -204,7 +228,7 @@ fn install(site: &Site) {
     assert!(log.contains("kafka.bootstrap_servers: not set; write"), "{log}");
 }
 
-/// Ready means that port 514 is open, and the sandbox is what the unit says.
+/// Ready means that the syslog port is open, and the sandbox is what the unit says.
 fn start(site: &Site) {
     let check =
         ["systemd-run", "--quiet", "--pipe", "--wait", "--property=User=logferry", "--property=SupplementaryGroups=adm systemd-journal"];
@@ -214,7 +238,7 @@ fn start(site: &Site) {
     site.run(&["systemctl", "reset-failed", "logferry"]);
     site.run(&["systemctl", "enable", "--now", "logferry"]);
     assert_eq!(site.show("ActiveState"), "active");
-    drop(TcpStream::connect("127.0.0.1:514").expect("port 514 is open when systemctl comes back"));
+    drop(TcpStream::connect(("127.0.0.1", site.port)).expect("the port is open when systemctl comes back"));
     let status = site.run(&["cat", &format!("/proc/{}/status", site.show("MainPID"))]);
     // CAP_NET_BIND_SERVICE alone.
     for line in ["CapEff:\t0000000000000400", "CapBnd:\t0000000000000400", "NoNewPrivs:\t1", "Seccomp:\t2"] {
@@ -246,7 +270,7 @@ fn installed_killed_upgraded_under_load_and_removed_nothing_is_lost() {
     for suite in ["bookworm", "trixie"] {
         let mut site = Site::boot(suite, "install");
         install(&site);
-        site.configure("\"udp://127.0.0.1:514\", \"tcp://127.0.0.1:514\"");
+        site.configure(&["udp", "tcp"].map(|transport| format!("{transport}://127.0.0.1:{}", site.port)));
         start(&site);
         let load = site.load();
         site.send_tcp("tcp:before", 5_000);
@@ -269,7 +293,8 @@ fn installed_killed_upgraded_under_load_and_removed_nothing_is_lost() {
         site.send_udp("udp:upgraded");
 
         // Sockets of systemd's: what comes while logferry is dead is there when it is back.
-        site.configure("\"systemd://syslog\"");
+        site.configure(&["systemd://syslog".to_owned()]);
+        site.listen_elsewhere();
         site.run(&["systemctl", "stop", "logferry"]);
         site.run(&["systemctl", "enable", "--now", "logferry.socket"]);
         site.run(&["systemctl", "start", "logferry"]);
@@ -293,14 +318,14 @@ fn the_rpm_holds_the_same_and_installs_into_a_root() {
     let (rpm, system) = (package("packages", ".rpm"), Container::of("bookworm"));
     let root = system.path("");
     let ask = |args: &[&str]| {
-        let output = Command::new("rpm").arg("--root").arg(&root).args(args).output().expect("rpm: Debian package rpm");
+        // Scripts of packages want /proc.
+        let mut rpm = Command::new("unshare");
+        rpm.args(["--mount", "sh", "-c", "mount -t proc proc \"$0/proc\" && exec rpm --root \"$0\" \"$@\""]).arg(&root).args(args);
+        let output = rpm.output().expect("rpm: Debian package rpm");
         let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{args:?}: {said}");
         said
     };
-    let file = root.join("root/logferry.rpm");
-    fs::copy(&rpm, &file).unwrap();
-    let file = "/root/logferry.rpm";
     let outside = rpm.to_str().unwrap();
     let listed = |args: &[&str]| {
         let output = Command::new("rpm").args(args).arg(outside).output().expect("rpm");
@@ -332,7 +357,7 @@ fn the_rpm_holds_the_same_and_installs_into_a_root() {
     assert_eq!(ask(&["--verify", "--nodeps", "logferry"]), "");
     fs::write(root.join("var/lib/logferry/state.redb"), "").unwrap();
     ask(&["--erase", "logferry"]);
-    assert!(!root.join("usr/bin/logferry").exists() && root.join("var/lib/logferry/state.redb").exists(), "{file}");
+    assert!(!root.join("usr/bin/logferry").exists() && root.join("var/lib/logferry/state.redb").exists());
 }
 
 #[test]
