@@ -45,6 +45,7 @@ pub(super) fn machine() -> Machine<'static> {
         env: BTreeMap::new(),
         overrides: Vec::new(),
         read: &read,
+        connects: true,
     }
 }
 

@@ -14,12 +14,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::harness::books::Status;
 use crate::harness::broker::Broker;
 use crate::harness::container::Container;
 use crate::harness::lines::{LineWriter, Writing, Written, line};
 use crate::harness::topic::Format;
-use crate::harness::{oracle, wait_until};
+use crate::harness::{oracle, soaking, wait_until};
 use crate::journald::arrived;
 use crate::tls::secure;
 
@@ -40,8 +42,9 @@ fn package(folder: &str, end: &str) -> PathBuf {
 }
 
 /// A machine on which logferry is installed.
-struct Site {
+struct Site<'a> {
     container: Container,
+    broker: &'a Broker,
     topics: BTreeMap<&'static str, String>,
     /// Syslog messages that were sent, by stream.
     sent: Written,
@@ -56,9 +59,9 @@ struct Load {
     journal: JoinHandle<u64>,
 }
 
-impl Site {
+impl<'a> Site<'a> {
     /// A machine that has booted, with the packages in /root and logs of a program in /var/log/app that the group adm may read.
-    fn boot(suite: &str, name: &str) -> Site {
+    fn boot(suite: &str, name: &str, broker: &'a Broker) -> Site<'a> {
         let mut container = Container::of(suite);
         fs::copy(package("packages/previous", ".deb"), container.path("root/previous.deb")).expect("copy");
         fs::copy(package("packages", ".deb"), container.path("root/current.deb")).expect("copy");
@@ -69,11 +72,11 @@ impl Site {
         container.boot();
         let topics: BTreeMap<_, _> = ["journal", "app", "net"].map(|source| (source, format!("{name}-{suite}-{source}"))).into();
         for topic in topics.values() {
-            secure().0.create_topic(topic, 1, &[]);
+            broker.create_topic(topic, 1, &[]);
         }
         let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok() && UdpSocket::bind(("127.0.0.1", *port)).is_ok();
         let port = (514..1024).find(free).expect("a free port below 1024");
-        Site { container, topics, sent: Written::new(), port }
+        Site { container, broker, topics, sent: Written::new(), port }
     }
 
     /// Runs a command that must succeed.
@@ -93,14 +96,16 @@ impl Site {
     /// What its administrator writes.
     fn configure(&self, listen: &[String]) {
         let (broker, keys) = secure();
+        // Every other broker asks for nothing.
+        let security = "[kafka.tls]\nca_file = \"/etc/logferry/ca.pem\"\n\
+            [kafka.sasl]\nmechanism = \"PLAIN\"\nusername = \"ferry\"\npassword.credential = \"kafka\"\n";
+        let (servers, security) =
+            if std::ptr::eq(self.broker, broker) { (broker.second(), security) } else { (self.broker.bootstrap(), "") };
         let [journal, app, net] = ["journal", "app", "net"].map(|source| &self.topics[source]);
         let config = format!(
-            "[kafka]\nbootstrap_servers = {:?}\ntopic = {journal:?}\n[kafka.tls]\nca_file = \"/etc/logferry/ca.pem\"\n\
-             [kafka.sasl]\nmechanism = \"PLAIN\"\nusername = \"ferry\"\npassword.credential = \"kafka\"\n\
-             [[source]]\nname = \"journal\"\ntype = \"journald\"\n\
+            "[kafka]\nbootstrap_servers = {servers:?}\ntopic = {journal:?}\n{security}[[source]]\nname = \"journal\"\ntype = \"journald\"\n\
              [[source]]\nname = \"app\"\ntype = \"file\"\ninclude = [\"/var/log/app/*.log\"]\ntopic = {app:?}\n\
-             [[source]]\nname = \"net\"\ntype = \"syslog\"\nlisten = {listen:?}\ntopic = {net:?}\n",
-            broker.second()
+             [[source]]\nname = \"net\"\ntype = \"syslog\"\nlisten = {listen:?}\ntopic = {net:?}\n"
         );
         let write = |path: &str, text: &str| fs::write(self.container.path(path), text).expect("write");
         write("etc/logferry/config.toml", &config);
@@ -163,7 +168,7 @@ impl Site {
     /// All syslog messages that were sent have arrived.
     #[track_caller]
     fn assert_syslog_is_there(&self) {
-        let verdict = oracle::read_when_whole(&secure().0, &self.topics["net"], Format::Json, &self.sent, SOON);
+        let verdict = oracle::read_when_whole(self.broker, &self.topics["net"], Format::Json, &self.sent, SOON);
         assert_eq!(verdict.lost(), 0, "syslog: {verdict}");
     }
 
@@ -172,9 +177,9 @@ impl Site {
     fn assert_nothing_is_lost(&self, load: Load) {
         load.stop.store(true, Ordering::Relaxed);
         let (written, numbers) = (load.file.stop(), load.journal.join().expect("the sender failed"));
-        let verdict = oracle::read_when_whole(&secure().0, &self.topics["app"], Format::Json, &written, LATE);
+        let verdict = oracle::read_when_whole(self.broker, &self.topics["app"], Format::Json, &written, LATE);
         assert_eq!(verdict.lost(), 0, "files: {verdict}");
-        let broker: &Broker = &secure().0;
+        let broker = self.broker;
         let journal = &self.topics["journal"];
         wait_until("the last of the journal", LATE, || arrived(broker, journal).numbers.contains(&numbers));
         let found = arrived(broker, journal);
@@ -191,7 +196,7 @@ impl Site {
     }
 }
 
-impl Drop for Site {
+impl Drop for Site<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
             let log = self.container.run(&["journalctl", "--unit=logferry", "--output=cat", "--lines=60"]);
@@ -268,7 +273,7 @@ fn remove(site: &Site) {
 #[ignore = "needs packages and systems that boot: make test-install"]
 fn installed_killed_upgraded_under_load_and_removed_nothing_is_lost() {
     for suite in ["bookworm", "trixie"] {
-        let mut site = Site::boot(suite, "install");
+        let mut site = Site::boot(suite, "install", &secure().0);
         install(&site);
         site.configure(&["udp", "tcp"].map(|transport| format!("{transport}://127.0.0.1:{}", site.port)));
         start(&site);
@@ -310,6 +315,62 @@ fn installed_killed_upgraded_under_load_and_removed_nothing_is_lost() {
         remove(&site);
         site.container.shut_down();
     }
+}
+
+/// Stops one thread as a debugger does, in the middle of its rest: for a thread that works it is not known whether it goes on.
+const STOP_THREAD: &str = r#"
+my ($ptrace, $futex) = `uname -m` =~ /x86_64/ ? (101, 202) : (117, 98);
+my ($seize, $interrupt, $cont) = (0x4206, 0x4207, 7);
+my ($tid) = grep { open my $comm, "<", "/proc/$ARGV[0]/task/$_/comm"; index(<$comm>, $ARGV[1]) == 0 } map { m{(\d+)$} } glob "/proc/$ARGV[0]/task/*";
+$tid && syscall($ptrace, $seize, $tid, 0, 0) == 0 or die "there is no thread $ARGV[1]";
+for (1 .. 1000) {
+    syscall($ptrace, $interrupt, $tid, 0, 0);
+    select undef, undef, undef, 0.1;
+    open my $call, "<", "/proc/$ARGV[0]/task/$tid/syscall";
+    sleep 600 if <$call> =~ /^$futex / || $ARGV[0] == $tid;
+    waitpid $tid, 0x40000000;
+    syscall($ptrace, $cont, $tid, 0, 0);
+    select undef, undef, undef, 0.01;
+}
+"#;
+
+#[test]
+#[ignore = "needs packages and systems that boot: make test-install"]
+fn the_watchdog_notices_a_thread_that_is_stopped_and_no_broker_that_is_frozen() {
+    const WATCHDOG: Duration = Duration::from_secs(20);
+    let broker = Broker::start();
+    let site = Site::boot("bookworm", "watchdog", &broker);
+    site.run(&["dpkg", "--install", "/root/current.deb"]);
+    site.configure(&["unixgram:///run/logferry/log".to_owned()]);
+    fs::write(site.container.path("etc/systemd/system/logferry.service.d/watchdog.conf"), "[Service]\nWatchdogSec=20s\n").expect("write");
+    site.run(&["systemctl", "daemon-reload"]);
+    site.run(&["systemctl", "start", "logferry"]);
+    let load = site.load();
+    let arrives = |more: u64| {
+        let before = broker.count(&site.topics["app"]);
+        wait_until("lines to arrive", SOON, || broker.count(&site.topics["app"]) > before + more);
+    };
+    arrives(1_000);
+
+    let java = Pid::from_raw(i32::try_from(broker.process_id()).unwrap()).unwrap();
+    let frozen = if soaking() { Duration::from_secs(600) } else { WATCHDOG * 4 };
+    kill_process(java, Signal::STOP).unwrap();
+    thread::sleep(frozen);
+    kill_process(java, Signal::CONT).unwrap();
+    arrives(1_000);
+    assert_eq!(site.show("NRestarts"), "0", "a broker that was frozen for {frozen:?} has tripped the watchdog");
+
+    let lane = format!("lane {}", site.topics["app"]);
+    for (restarts, stopped) in ["1", "2", "3"].iter().zip([&lane[..15], "source app", "logferry"]) {
+        let pid = site.show("MainPID");
+        site.run(&["systemd-run", "--collect", "perl", "-e", STOP_THREAD, &pid, stopped]);
+        wait_until(&format!("the watchdog to notice that {stopped} stands still"), LATE, || site.show("NRestarts") == *restarts);
+        let log = site.run(&["journalctl", "--unit=logferry", "--output=cat"]);
+        assert_eq!(log.matches("Watchdog timeout").count().to_string(), *restarts, "{log}");
+        site.wait_for_restarts(restarts);
+        arrives(1_000);
+    }
+    site.assert_nothing_is_lost(load);
 }
 
 #[test]

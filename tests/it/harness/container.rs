@@ -91,7 +91,7 @@ impl Drop for Container {
         let runs = self.nspawn.as_mut().is_some_and(|process| process.exited().is_none());
         let leader = i32::try_from(self.leader).ok().and_then(Pid::from_raw);
         if let Some(leader) = leader.filter(|_| runs) {
-            drop(kill_process(leader, Signal::KILL));
+            let _ = kill_process(leader, Signal::KILL);
         }
     }
 }
