@@ -321,13 +321,14 @@ fn installed_killed_upgraded_under_load_and_removed_nothing_is_lost() {
 const STOP_THREAD: &str = r#"
 my ($ptrace, $futex) = `uname -m` =~ /x86_64/ ? (101, 202) : (117, 98);
 my ($seize, $interrupt, $cont) = (0x4206, 0x4207, 7);
-my ($tid) = grep { open my $comm, "<", "/proc/$ARGV[0]/task/$_/comm"; index(<$comm>, $ARGV[1]) == 0 } map { m{(\d+)$} } glob "/proc/$ARGV[0]/task/*";
+my ($tid) = grep { open my $comm, "<", "/proc/$ARGV[0]/task/$_/comm"; index(<$comm>, $ARGV[1]) == 0 } map { m{(\d+)\z}; $1 + 0 } glob "/proc/$ARGV[0]/task/*";
 $tid && syscall($ptrace, $seize, $tid, 0, 0) == 0 or die "there is no thread $ARGV[1]";
 for (1 .. 1000) {
     syscall($ptrace, $interrupt, $tid, 0, 0);
     select undef, undef, undef, 0.1;
     open my $call, "<", "/proc/$ARGV[0]/task/$tid/syscall";
-    sleep 600 if <$call> =~ /^$futex / || $ARGV[0] == $tid;
+    # Until it has ended, and is taken notice of: it can't go before.
+    if (<$call> =~ /^$futex / || $ARGV[0] == $tid) { 1 while waitpid($tid, 0x40000000) > 0; exit }
     waitpid $tid, 0x40000000;
     syscall($ptrace, $cont, $tid, 0, 0);
     select undef, undef, undef, 0.01;
