@@ -16,6 +16,7 @@
 //! | `limits.rs` | empty lines, 50 MB lines, 10,000 files, bytes that are no text, messages larger than the topic takes |
 //! | `tools.rs` | the operator's tools, on a running daemon and on a stopped one |
 //! | `tls.rs` | a broker with TLS and passwords |
+//! | `service.rs` | what systemd hears: ready, at work, alive, stopping |
 //! | `rules.rs` | rules leave events out: kills, the spill, the books |
 //! | `spill.rs` | Kafka away for longer than memory lasts: volume, kills, a frozen broker, a missing topic, damage to the spill |
 //! | `full_disk.rs` | the state's file system is full, or takes no writes |
@@ -48,6 +49,7 @@ mod limits;
 mod packaging;
 mod rotation;
 mod rules;
+mod service;
 mod spill;
 mod syslog;
 mod syslog_tls;
