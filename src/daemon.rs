@@ -85,6 +85,9 @@ struct Signals {
 /// What wakes the thread of snapshots, and the thread.
 type Snapshots = (Arc<Bell>, JoinHandle<Keeper>);
 
+/// What systemd is told, and the threads that are to come when they are called.
+type Attended = (Service, Vec<(Arc<str>, Arc<Bell>)>);
+
 /// Everything that runs.
 struct Running {
     stop: Arc<Stop>,
@@ -94,7 +97,7 @@ struct Running {
     bells: Vec<Arc<Bell>>,
     snapshots: Snapshots,
     gaps: gaps::sender::Sender,
-    service: Service,
+    service: Attended,
     operator: Arc<operator::Running>,
     _control: Option<Control>,
     _lock: Lock,
@@ -154,7 +157,8 @@ fn start(config: &Config, once: bool) -> Result<Running, StartError> {
     let Sources { threads: sources, bells, opening, arrivals } = sources::start(config, &lanes, &stop, once)?;
     let gaps = send_gaps(config, &settlement, &stop)?;
     let named = sources.iter().zip(&bells).map(|(thread, bell)| (thread.thread().name().unwrap_or("source").into(), Arc::clone(bell)));
-    let service = Service::new(&config.kafka, opening, named.chain([("snapshots".into(), Arc::clone(&snapshots.0))]).collect());
+    let threads = named.chain([("snapshots".into(), Arc::clone(&snapshots.0))]).collect();
+    let service = (Service::new(&config.kafka, opening), threads);
     let operator = operator::Running::new(config.operator(), Arc::clone(&settlement), Arc::clone(&lanes)).with_arrivals(arrivals);
     let operator = Arc::new(operator);
     let control = control::serve(dir, Arc::<operator::Running>::clone(&operator));
@@ -203,15 +207,17 @@ fn keep_snapshots(state: State, settlement: &Arc<Settlement>, interval: Duration
     Ok((bell, thread))
 }
 
-/// Hears signals, shows progress, says what is waited for, until everything has ended; then writes the last snapshot.
-async fn attend(config: &Config, running: Running, signals: Signals) -> Result<bool, StartError> {
-    let Running { stop, settlement, lanes, sources, bells, snapshots: (bell, keeper), gaps, mut service, operator, _control, _lock } =
-        running;
-    let Signals { mut terminate, mut interrupt, mut hangup } = signals;
-    let (ended, mut end) = oneshot::channel();
-    let (finishing, settling) = (Arc::clone(&lanes), Arc::clone(&settlement));
+/// A thread that waits for the others to end, in the order of the data; tells when they have.
+fn end_in_order(
+    sources: Vec<JoinHandle<()>>,
+    lanes: &Arc<Lanes>,
+    settlement: &Arc<Settlement>,
+    gaps: gaps::sender::Sender,
+) -> std::io::Result<oneshot::Receiver<()>> {
+    let (ended, end) = oneshot::channel();
+    let (finishing, settling) = (Arc::clone(lanes), Arc::clone(settlement));
     std::thread::Builder::new().name("finish".into()).spawn(move || {
-        // In the order of the data: when the sources have ended, nothing more comes to the lanes.
+        // When the sources have ended, nothing more comes to the lanes.
         for source in sources {
             if source.join().is_err() {
                 tracing::error!("a source's thread panicked");
@@ -224,6 +230,15 @@ async fn attend(config: &Config, running: Running, signals: Signals) -> Result<b
         // Nobody waits any more only if the main task is gone.
         let _ = ended.send(());
     })?;
+    Ok(end)
+}
+
+/// Hears signals, shows progress, says what is waited for, until everything has ended; then writes the last snapshot.
+async fn attend(config: &Config, running: Running, signals: Signals) -> Result<bool, StartError> {
+    let Running { stop, settlement, lanes, sources, bells, snapshots: (bell, keeper), gaps, service, operator, _control, _lock } = running;
+    let (mut service, threads) = service;
+    let Signals { mut terminate, mut interrupt, mut hangup } = signals;
+    let mut end = end_in_order(sources, &lanes, &settlement, gaps)?;
     let mut watch = Watch::new(config, &settlement);
     let (mut deadline, mut stopped): (Option<Instant>, Option<Instant>) = (None, None);
     let mut show = tokio::time::interval(if watch.line.is_some() { SHOW_EVERY } else { LOOK_EVERY });
@@ -240,7 +255,7 @@ async fn attend(config: &Config, running: Running, signals: Signals) -> Result<b
             _ = hangup.recv() => tracing::warn!("SIGHUP: this version reads its configuration only at start; restart it"),
             _ = show.tick() => {
                 watch.tick(&settlement, &lanes);
-                service.tick(&lanes, settlement.totals());
+                service.tick(&lanes, &threads, settlement.totals());
                 operator.watch_spill(Instant::now());
                 if deadline.is_some_and(|deadline| Instant::now() >= deadline) && stop.phase() != Phase::Now {
                     tracing::warn!("agent.stop_timeout has passed; what was not acknowledged is read again at the next start");

@@ -21,7 +21,7 @@ const SAY_EVERY: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// The threads that are waited for, each with the bell at which it rests.
-pub(super) type Threads = Vec<(Arc<str>, Arc<Bell>)>;
+pub(super) type Threads = [(Arc<str>, Arc<Bell>)];
 
 /// See the module.
 pub(super) struct Service {
@@ -40,7 +40,6 @@ type Answer = (Arc<str>, bool);
 struct Watch {
     dog: Watchdog,
     kafka: crate::kafka::Settings,
-    threads: Threads,
     sender: Sender<Answer>,
     answers: Receiver<Answer>,
     /// It was said why it is silent.
@@ -48,12 +47,12 @@ struct Watch {
 }
 
 impl Service {
-    /// A service that is ready when `opening` is over, and whose `threads` are to come when they are called.
-    pub(super) fn new(kafka: &crate::kafka::Settings, opening: Opening, threads: Threads) -> Service {
+    /// A service that is ready when `opening` is over.
+    pub(super) fn new(kafka: &crate::kafka::Settings, opening: Opening) -> Service {
         // Half of it: systemd waits for the whole once more from the last sign of life on.
         let watch = Systemd::watchdog().map(|time| {
             let (sender, answers) = channel();
-            Watch { dog: Watchdog::new(time / 2), kafka: kafka.clone(), threads, sender, answers, told: false }
+            Watch { dog: Watchdog::new(time / 2), kafka: kafka.clone(), sender, answers, told: false }
         });
         Service { systemd: Systemd::default(), opening: Some(opening), said: None, stopping: false, watch }
     }
@@ -77,26 +76,26 @@ impl Service {
         }
     }
 
-    /// A look at what runs.
-    pub(super) fn tick(&mut self, lanes: &Lanes, totals: Totals) {
+    /// A look at what runs; `threads` are to come when they are called.
+    pub(super) fn tick(&mut self, lanes: &Lanes, threads: &Threads, totals: Totals) {
         let now = Instant::now();
         if self.said.is_none_or(|said| now.saturating_duration_since(said) >= SAY_EVERY) {
             self.said = Some(now);
             self.systemd.status(&words(totals, &lanes.conditions()));
         }
-        if self.watch.as_mut().is_some_and(|watch| watch.is_well(lanes, now)) {
+        if self.watch.as_mut().is_some_and(|watch| watch.is_well(lanes, threads, now)) {
             self.systemd.alive();
         }
     }
 }
 
 impl Watch {
-    fn is_well(&mut self, lanes: &Lanes, now: Instant) -> bool {
+    fn is_well(&mut self, lanes: &Lanes, threads: &Threads, now: Instant) -> bool {
         while let Ok((topic, answers)) = self.answers.try_recv() {
             self.dog.answered(&topic, answers, now);
         }
         let look = |(name, bell): &(Arc<str>, Arc<Bell>)| ThreadLook { name: Arc::clone(name), due: bell.due() };
-        let threads: Vec<ThreadLook> = self.threads.iter().map(look).collect();
+        let threads: Vec<ThreadLook> = threads.iter().map(look).collect();
         let step = self.dog.look(&lanes.looks(), &threads, now);
         if let Some(topic) = step.ask {
             self.ask(topic);
