@@ -12,7 +12,7 @@
 //! | `journald_tools.rs` | the journal and its users: the operator's tools, missing rights, no journal at all |
 //! | `journald_boot.rs` | a system that is rebooted, in a container; by `make test-boot` |
 //! | `packaging.rs` | the unit and the configuration that packages hold |
-//! | `install.rs` | the packages on Debian machines and in a root: installed, killed, upgraded, removed; by `make test-install` |
+//! | `install.rs`, `site.rs` | the packages on Debian machines and in a root: installed, killed, upgraded, removed; by `make test-install` |
 //! | `limits.rs` | empty lines, 50 MB lines, 10,000 files, bytes that are no text, messages larger than the topic takes |
 //! | `tools.rs` | the operator's tools, on a running daemon and on a stopped one |
 //! | `tls.rs` | a broker with TLS and passwords |
@@ -50,6 +50,7 @@ mod packaging;
 mod rotation;
 mod rules;
 mod service;
+mod site;
 mod spill;
 mod syslog;
 mod syslog_tls;

@@ -15,7 +15,7 @@ pub fn answers(settings: &Settings, topic: &str, patience: Duration) -> bool {
     let Ok(client) = connecting(settings).create_with_context::<Ear, BaseConsumer<Ear>>(Ear::default()) else { return false };
     let Ok(metadata) = client.fetch_metadata(Some(topic), left()) else { return false };
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none()) else { return false };
-    // A broker that has its request for a new leader or for fewer replicas open answers nobody who writes, for as long as that takes.
+    // A leader that waits for a frozen follower answers everybody but those who write.
     let whole = found
         .partitions()
         .iter()
