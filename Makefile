@@ -11,7 +11,7 @@ FUZZ_SECONDS ?= 60
 LOGFERRY := target/release/logferry
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-boot soak fuzz bench build deny packages-needed setup-build setup-test setup-boot setup-bench kafka
+.PHONY: help demo packages test test-boot test-install soak fuzz bench build deny packages-needed setup-build setup-packages setup-test setup-boot setup-install setup-bench kafka
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -21,6 +21,9 @@ demo: build ## builds logferry and shows it at work, with nothing else installed
 
 build: setup-build ## target/release/logferry
 	cargo build --release --locked
+
+packages: setup-packages ## a .deb and an .rpm in target/packages; needs cargo-deb, cargo-generate-rpm and cargo-auditable
+	packaging/packages.sh
 
 # The seed of the property tests: always the same, so that a red build is red again. `make soak` draws its own and names it.
 test: export PROPTEST_RNG_SEED ?= 4
@@ -39,6 +42,12 @@ soak: setup-test kafka ## the property tests for much longer, with another seed 
 test-boot: setup-boot kafka ## a reboot: small systems with systemd 252 and 257 are installed below target (240 MB each) and booted in containers
 	tests/boot/root.sh bookworm trixie
 	cargo test --locked --test it -- --ignored --test-threads 1 journald_boot::
+
+test-install: setup-install kafka ## the packages on Debian 12 and 13, booted in containers: installed, killed, upgraded under load, removed; the rpm in a root
+	packaging/packages.sh 0.0.1 target/packages/previous
+	packaging/packages.sh
+	tests/boot/root.sh bookworm trixie
+	cargo test --locked --test it -- --ignored --test-threads 1 install::
 
 # No sanitizer: what is fuzzed is safe Rust, and librdkafka's build does not link with one.
 fuzz: setup-build ## any bytes into whatever reads bytes from disk; needs nightly Rust and cargo-fuzz
@@ -60,9 +69,9 @@ deny: ## licences, advisories and sources of all dependencies
 	cargo deny --locked check
 
 packages-needed: ## names the Debian packages that are missing, installs nothing
-	@for what in build test boot bench; do packaging/setup.sh $$what --only-name || true; done
+	@for what in build packages test boot install bench; do packaging/setup.sh $$what --only-name || true; done
 
-setup-build setup-test setup-boot setup-bench: setup-%:
+setup-build setup-packages setup-test setup-boot setup-install setup-bench: setup-%:
 	@packaging/setup.sh $*
 
 kafka:

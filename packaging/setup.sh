@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Finds out what a Debian machine lacks to build, test or measure logferry, names it, and installs it when run as root.
-#   packaging/setup.sh build|test|boot|bench [--only-name]
+# Finds out what a Debian machine lacks to build, package, test or measure logferry, names it, and installs it when run as root.
+#   packaging/setup.sh build|packages|test|boot|install|bench [--only-name]
 # It never calls sudo: without root it prints the command to run and ends with 1. Nothing but Debian packages is installed.
 set -euo pipefail
 
@@ -31,14 +31,15 @@ need make "for librdkafka's and OpenSSL's build" has make
 need perl "for OpenSSL's build" perl_for_openssl
 case $what in
 build) ;;
-test | boot | bench)
+packages) need binutils "strip, which leaves the line tables out" has strip ;;
+test | boot | install | bench)
     need openjdk-17-jre-headless "Java 17 or newer, for the real Kafka broker" java_17
     need systemd "for a journald of the tests' own" test -x /lib/systemd/systemd-journald
     need systemd-journal-remote "to make journals of what tests write" test -x /lib/systemd/systemd-journal-remote
     need maven "to fetch Apache Kafka's jars" has mvn
     ;;
 *)
-    echo "usage: $0 build|test|boot|bench [--only-name]" >&2
+    echo "usage: $0 build|packages|test|boot|install|bench [--only-name]" >&2
     exit 2
     ;;
 esac
@@ -46,9 +47,13 @@ if [[ $what == test ]]; then
     need rsyslog "a real sender of syslog" test -x /usr/sbin/rsyslogd
     need rsyslog-relp "rsyslog's RELP" test -e "/usr/lib/$(uname -m)-linux-gnu/rsyslog/omrelp.so"
     need bsdutils "logger, another sender" has logger
-    need systemd "systemd-socket-activate, which hands over sockets" has systemd-socket-activate
+    need systemd "systemd-socket-activate, which hands over sockets; systemd-analyze, which judges units" has systemd-analyze
 fi
-if [[ $what == boot ]]; then
+if [[ $what == install ]]; then
+    need binutils "strip, objcopy and objdump" has objcopy
+    need rpm "to look at the .rpm and to install it into a root" has rpm
+fi
+if [[ $what == boot || $what == install ]]; then
     need debootstrap "to install small systems that are booted" has debootstrap
     need systemd-container "to boot them" has systemd-nspawn
 fi

@@ -8,6 +8,7 @@ pub mod desk;
 pub mod drain;
 pub mod explain;
 pub mod lane;
+pub mod manual;
 pub mod out;
 pub mod positions;
 pub mod progress;
@@ -19,7 +20,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::{config, daemon, logging};
 
@@ -100,6 +101,18 @@ enum Command {
     },
     /// Shows everything on this machine with nothing installed: an embedded Kafka, rotation, an outage, a kill, and the count
     Demo(demo::Options),
+    /// Writes manual pages and completions into DIR
+    #[command(hide = true)]
+    Manual {
+        /// A directory
+        dir: PathBuf,
+    },
+}
+
+/// The definition of all options.
+#[must_use]
+pub fn command() -> clap::Command {
+    Options::command()
 }
 
 /// Does what the command line says.
@@ -119,6 +132,7 @@ pub fn main() -> ExitCode {
         Command::Spill(command) => desk::run(&path, |desk| spill::run(desk, command)),
         Command::Drain { timeout } => desk::run(&path, |desk| drain::run(desk, timeout)),
         Command::Demo(options) => demo::run(&options),
+        Command::Manual { dir } => manual::run(command(), &dir),
     }
 }
 

@@ -171,6 +171,8 @@ pub struct Machine<'a> {
     pub overrides: Vec<(String, String)>,
     /// How files that the configuration names are read.
     pub read: Reader<'a>,
+    /// Whether a secret that this process can't get is a mistake; else there is none.
+    pub connects: bool,
 }
 
 /// One file of the configuration.
@@ -189,6 +191,15 @@ pub struct Text {
 pub fn load(path: &Path) -> Result<Config, Problems> {
     let (texts, unread) = read::files(path);
     build(&texts, unread, &read::machine())
+}
+
+/// The same for a command that asks the running daemon: systemd hands secrets to the service alone.
+///
+/// # Errors
+/// As of [`load`].
+pub fn load_without_secrets(path: &Path) -> Result<Config, Problems> {
+    let (texts, unread) = read::files(path);
+    build(&texts, unread, &Machine { connects: false, ..read::machine() })
 }
 
 /// Judges texts that have been read. `unread` are the files that could not be: while there are any, nothing is called missing.

@@ -1,5 +1,6 @@
 //! The wiring: start-up from top to bottom in the order in which it happens, and the stop. The only file that knows all parts.
 
+mod service;
 mod sources;
 
 use std::collections::BTreeSet;
@@ -31,6 +32,7 @@ use crate::snapshot::{Keeper, State, StateError};
 use crate::source;
 use crate::source::syslog::arrival::recover::OpenError;
 use crate::spill::room::Room;
+use service::Service;
 use sources::Sources;
 
 /// How long the lock is waited for: a command that looks at the state of a stopped daemon has it for moments.
@@ -43,6 +45,8 @@ const END_PATIENCE: Duration = Duration::from_secs(5);
 const GAPS_IDLE: Duration = Duration::from_secs(600);
 /// For the test that the balance is checked, in debug builds alone: one increment of this term of the books is left out.
 const LEAVE_OUT: &str = "LOGFERRY_TEST_LEAVE_OUT";
+/// How soon it is seen that all sources are open.
+const OPEN_EVERY: Duration = Duration::from_millis(20);
 /// How often the live line is drawn anew.
 const SHOW_EVERY: Duration = Duration::from_millis(250);
 /// How often the state of things is looked at where no line is drawn.
@@ -81,6 +85,9 @@ struct Signals {
 /// What wakes the thread of snapshots, and the thread.
 type Snapshots = (Arc<Bell>, JoinHandle<Keeper>);
 
+/// What systemd is told, and the threads that are to come when they are called.
+type Attended = (Service, Vec<(Arc<str>, Arc<Bell>)>);
+
 /// Everything that runs.
 struct Running {
     stop: Arc<Stop>,
@@ -90,6 +97,7 @@ struct Running {
     bells: Vec<Arc<Bell>>,
     snapshots: Snapshots,
     gaps: gaps::sender::Sender,
+    service: Attended,
     operator: Arc<operator::Running>,
     _control: Option<Control>,
     _lock: Lock,
@@ -146,12 +154,15 @@ fn start(config: &Config, once: bool) -> Result<Running, StartError> {
     }
     let snapshots = keep_snapshots(state, &settlement, config.agent.snapshot_interval, &stop)?;
 
-    let Sources { threads: sources, bells, arrivals } = sources::start(config, &lanes, &stop, once)?;
+    let Sources { threads: sources, bells, opening, arrivals } = sources::start(config, &lanes, &stop, once)?;
     let gaps = send_gaps(config, &settlement, &stop)?;
+    let named = sources.iter().zip(&bells).map(|(thread, bell)| (thread.thread().name().unwrap_or("source").into(), Arc::clone(bell)));
+    let threads = named.chain([("snapshots".into(), Arc::clone(&snapshots.0))]).collect();
+    let service = (Service::new(&config.kafka, opening), threads);
     let operator = operator::Running::new(config.operator(), Arc::clone(&settlement), Arc::clone(&lanes)).with_arrivals(arrivals);
     let operator = Arc::new(operator);
     let control = control::serve(dir, Arc::<operator::Running>::clone(&operator));
-    Ok(Running { stop, settlement, lanes, sources, bells, snapshots, gaps, operator, _control: control, _lock: lock })
+    Ok(Running { stop, settlement, lanes, sources, bells, snapshots, gaps, service, operator, _control: control, _lock: lock })
 }
 
 /// What is known of the files of sources that the configuration no longer has leaves the state in the end.
@@ -196,14 +207,17 @@ fn keep_snapshots(state: State, settlement: &Arc<Settlement>, interval: Duration
     Ok((bell, thread))
 }
 
-/// Hears signals, shows progress, says what is waited for, until everything has ended; then writes the last snapshot.
-async fn attend(config: &Config, running: Running, signals: Signals) -> Result<bool, StartError> {
-    let Running { stop, settlement, lanes, sources, bells, snapshots: (bell, keeper), gaps, operator, _control, _lock } = running;
-    let Signals { mut terminate, mut interrupt, mut hangup } = signals;
-    let (ended, mut end) = oneshot::channel();
-    let (finishing, settling) = (Arc::clone(&lanes), Arc::clone(&settlement));
+/// A thread that waits for the others to end, in the order of the data; tells when they have.
+fn end_in_order(
+    sources: Vec<JoinHandle<()>>,
+    lanes: &Arc<Lanes>,
+    settlement: &Arc<Settlement>,
+    gaps: gaps::sender::Sender,
+) -> std::io::Result<oneshot::Receiver<()>> {
+    let (ended, end) = oneshot::channel();
+    let (finishing, settling) = (Arc::clone(lanes), Arc::clone(settlement));
     std::thread::Builder::new().name("finish".into()).spawn(move || {
-        // In the order of the data: when the sources have ended, nothing more comes to the lanes.
+        // When the sources have ended, nothing more comes to the lanes.
         for source in sources {
             if source.join().is_err() {
                 tracing::error!("a source's thread panicked");
@@ -216,17 +230,32 @@ async fn attend(config: &Config, running: Running, signals: Signals) -> Result<b
         // Nobody waits any more only if the main task is gone.
         let _ = ended.send(());
     })?;
+    Ok(end)
+}
+
+/// Hears signals, shows progress, says what is waited for, until everything has ended; then writes the last snapshot.
+async fn attend(config: &Config, running: Running, signals: Signals) -> Result<bool, StartError> {
+    let Running { stop, settlement, lanes, sources, bells, snapshots: (bell, keeper), gaps, service, operator, _control, _lock } = running;
+    let (mut service, threads) = service;
+    let Signals { mut terminate, mut interrupt, mut hangup } = signals;
+    let mut end = end_in_order(sources, &lanes, &settlement, gaps)?;
     let mut watch = Watch::new(config, &settlement);
     let (mut deadline, mut stopped): (Option<Instant>, Option<Instant>) = (None, None);
     let mut show = tokio::time::interval(if watch.line.is_some() { SHOW_EVERY } else { LOOK_EVERY });
+    let mut open = tokio::time::interval(OPEN_EVERY);
     loop {
+        if deadline.is_some() {
+            service.stopping();
+        }
         tokio::select! {
             _ = &mut end => break,
+            _ = open.tick(), if service.is_opening() => service.open(),
             _ = terminate.recv() => deadline = Some(heard(&stop, &bells, deadline, config.agent.stop_timeout)),
             _ = interrupt.recv() => deadline = Some(heard(&stop, &bells, deadline, config.agent.stop_timeout)),
             _ = hangup.recv() => tracing::warn!("SIGHUP: this version reads its configuration only at start; restart it"),
             _ = show.tick() => {
                 watch.tick(&settlement, &lanes);
+                service.tick(&lanes, &threads, settlement.totals());
                 operator.watch_spill(Instant::now());
                 if deadline.is_some_and(|deadline| Instant::now() >= deadline) && stop.phase() != Phase::Now {
                     tracing::warn!("agent.stop_timeout has passed; what was not acknowledged is read again at the next start");

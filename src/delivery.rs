@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use crate::batch::{Batch, StreamId};
 use crate::kafka::producer::Producer;
-use crate::lane::{Condition, Inbox, LaneError, Order, Shared, Taken};
+use crate::lane::{Condition, Inbox, LaneError, Order, Progress, Shared, Taken};
 use crate::retry::Retry;
 use crate::shutdown::Phase;
 use crate::spill::Spill;
@@ -68,6 +68,10 @@ pub struct Lane {
     /// `kafka.max_rate` has nothing for this lane before.
     rate_at: Instant,
     moved: Instant,
+    /// When Kafka, or librdkafka for it, said anything last, be it a refusal.
+    heard: Instant,
+    /// Something was acknowledged since the start.
+    delivered: bool,
     stalled: bool,
     paused: bool,
     /// Something was acknowledged since the last pause.
@@ -113,6 +117,8 @@ impl Lane {
             retry_at: now,
             rate_at: now,
             moved: now,
+            heard: now,
+            delivered: false,
             stalled: false,
             paused: false,
             busy: false,
@@ -132,6 +138,7 @@ impl Lane {
             let taken = self.inbox.take(&mut self.fresh, &mut self.orders);
             self.obey();
             self.spill(taken == Taken::Closed);
+            self.show_progress();
             if self.shared.stop.phase() == Phase::Now || (taken == Taken::Closed && self.is_finished()) {
                 break;
             }
@@ -166,6 +173,13 @@ impl Lane {
         let safe = self.fresh.is_empty() && !self.spilling.is_unsynced() && self.is_copied();
         let sent = self.queue.is_empty() && self.fresh.is_empty() && !self.spilling.is_unsynced() && self.in_flight() == 0;
         sent || (safe && self.moved.elapsed() > LAST_ACKS)
+    }
+
+    /// Tells the watchdog how it goes. What waits for an operator or for `kafka.max_rate` is no work.
+    fn show_progress(&self) {
+        let held = self.paused || (self.rate_at > Instant::now() && self.in_flight() == 0);
+        let heard = (!held && !self.is_idle()).then(|| self.moved.max(self.heard));
+        self.inbox.set_progress(Progress { heard, proven: self.delivered });
     }
 
     fn obey(&mut self) {

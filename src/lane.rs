@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::types::RDKafkaErrorCode;
 
@@ -22,6 +22,7 @@ use crate::settlement::Settlement;
 use crate::shutdown::Stop;
 use crate::spill::room::Room;
 use crate::spill::{self, OpenError};
+use crate::watchdog::LaneLook;
 
 /// What all lanes share.
 #[derive(Debug)]
@@ -93,6 +94,15 @@ pub struct SpillView {
     pub full: Option<&'static str>,
 }
 
+/// What a lane's thread says of itself in each of its turns, for the watchdog.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Progress {
+    /// When something was heard of Kafka last, or was given to it; `None` while there is nothing to do, or what there is has to wait.
+    pub heard: Option<Instant>,
+    /// Something was delivered since the start.
+    pub proven: bool,
+}
+
 /// What a lane is told beside batches.
 #[derive(Debug)]
 pub enum Order {
@@ -113,6 +123,7 @@ pub struct Inbox {
     state: Mutex<Waiting>,
     came: Condvar,
     condition: Mutex<(Condition, SpillView)>,
+    progress: Mutex<Progress>,
 }
 
 #[derive(Debug, Default)]
@@ -120,6 +131,8 @@ struct Waiting {
     batches: VecDeque<Batch>,
     /// What they are charged with.
     bytes: usize,
+    /// When the first of them came.
+    since: Option<Instant>,
     orders: Vec<Order>,
     closed: bool,
     /// Set while the lane waits inside librdkafka.
@@ -151,6 +164,9 @@ impl Inbox {
     fn push(&self, batch: Batch) {
         let mut waiting = self.lock();
         waiting.bytes += batch.charge.bytes();
+        if waiting.batches.is_empty() {
+            waiting.since = Some(Instant::now());
+        }
         waiting.batches.push_back(batch);
         self.wake(waiting);
     }
@@ -183,7 +199,7 @@ impl Inbox {
         let mut waiting = self.lock();
         batches.append(&mut waiting.batches);
         orders.append(&mut waiting.orders);
-        waiting.bytes = 0;
+        (waiting.bytes, waiting.since) = (0, None);
         if waiting.closed { Taken::Closed } else { Taken::Open }
     }
 
@@ -227,6 +243,18 @@ impl Inbox {
         let new = now.0 != condition;
         now.0 = condition;
         new
+    }
+
+    /// Says how it goes.
+    pub fn set_progress(&self, progress: Progress) {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
+    }
+
+    /// Since when something waits and nothing was heard, and whether anything was delivered since the start.
+    fn stillness(&self) -> (Option<Instant>, bool) {
+        let waits = self.lock().since;
+        let Progress { heard, proven } = *self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        ([waits, heard].into_iter().flatten().min(), proven)
     }
 
     /// Says what is in the lane's spill.
@@ -293,6 +321,17 @@ impl Lanes {
             .collect();
         shown.sort_by(|left, right| left.0.cmp(&right.0));
         shown
+    }
+
+    /// How the lanes look to the watchdog.
+    #[must_use]
+    pub fn looks(&self) -> Vec<LaneLook> {
+        let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let look = |(topic, (inbox, _)): (&Arc<str>, &Running)| {
+            let (still_since, proven) = inbox.stillness();
+            LaneLook { topic: Arc::clone(topic), still_since, proven }
+        };
+        lanes.iter().map(look).collect()
     }
 
     /// Tells the lane of `topic` something; false if there is none.

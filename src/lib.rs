@@ -17,6 +17,7 @@
 //! | how fast all lanes together may send | [`rate`] |
 //! | what survives a kill | [`snapshot`], [`durable`] |
 //! | what an operator sees and does | [`control`], [`operator`], [`forecast`] |
+//! | what systemd is told, and whether the daemon is alive | [`systemd`], [`watchdog`] |
 //! | how near two words are | [`nearest`] |
 
 pub mod batch;
@@ -48,4 +49,6 @@ pub mod snapshot;
 pub mod source;
 pub mod space;
 pub mod spill;
+pub mod systemd;
 pub mod trim;
+pub mod watchdog;

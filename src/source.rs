@@ -6,6 +6,7 @@ pub mod journald;
 pub mod multiline;
 pub mod syslog;
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::batch::{Batch, StreamId};
@@ -27,6 +28,18 @@ pub trait Outlet: Send {
     /// What of this stream is unsettled can't be read again: it is to be made durable at once.
     fn protect(&mut self, stream: StreamId) {
         let _ = stream;
+    }
+}
+
+/// Held by whoever has still something to open; when all have let go, the service is ready.
+#[derive(Clone, Debug, Default)]
+pub struct Opening(Arc<()>);
+
+impl Opening {
+    /// Whether nobody but the one who asks holds it any more.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
     }
 }
 

@@ -31,7 +31,7 @@ pub type Outcome = Result<(), String>;
 /// Runs a command with the desk that the configuration at `path` leads to.
 #[must_use]
 pub fn run(path: &Path, command: impl FnOnce(&Desk) -> Outcome) -> ExitCode {
-    let config = match config::load(path) {
+    let config = match config::load_without_secrets(path) {
         Ok(config) => config,
         Err(problems) => {
             eprintln!("{problems}");

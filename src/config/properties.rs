@@ -145,14 +145,17 @@ fn password(from: &RawPassword, found: &mut Findings<'_>) -> Option<String> {
         (None, Some(name), None) => {
             let key = "kafka.sasl.password.credential";
             let Some(directory) = found.machine.env.get("CREDENTIALS_DIRECTORY").cloned() else {
-                found.blame(key, "$CREDENTIALS_DIRECTORY is not set", "give the service LoadCredential=, or use { file = \"…\" }");
-                return None;
+                let right = "give the service LoadCredential=, or use { file = \"…\" }";
+                return out_of_reach(found, key, "$CREDENTIALS_DIRECTORY is not set".to_owned(), right);
             };
             password_file(&Path::new(&directory).join(name), key, "the credential", found)
         }
         (None, None, Some(variable)) => {
-            let value = found.machine.env.get(variable).cloned();
-            usable(value.unwrap_or_default(), "kafka.sasl.password.env", "the environment variable", found)
+            let (key, name) = ("kafka.sasl.password.env", "the environment variable");
+            let Some(value) = found.machine.env.get(variable).cloned() else {
+                return out_of_reach(found, key, format!("{name} holds no password"), "it must hold one, as UTF-8 text without NUL");
+            };
+            usable(value, key, name, found)
         }
         _ => {
             found.blame(path, "more than one place is named", WAYS);
@@ -163,10 +166,7 @@ fn password(from: &RawPassword, found: &mut Findings<'_>) -> Option<String> {
 
 fn password_file(file: &Path, key: &str, name: &str, found: &mut Findings<'_>) -> Option<String> {
     match (found.machine.read)(file) {
-        Err(error) => {
-            found.blame(key, format!("{name} can't be read: {error}"), "name a file that logferry may read");
-            None
-        }
+        Err(error) => out_of_reach(found, key, format!("{name} can't be read: {error}"), "name a file that logferry may read"),
         Ok((bytes, mode)) => {
             if mode & 0o004 != 0 {
                 found
@@ -177,6 +177,14 @@ fn password_file(file: &Path, key: &str, name: &str, found: &mut Findings<'_>) -
             usable(text, key, name, found)
         }
     }
+}
+
+/// This process has no way to the password: a mistake for those that connect.
+fn out_of_reach(found: &mut Findings<'_>, key: &str, wrong: String, right: &str) -> Option<String> {
+    if found.machine.connects {
+        found.blame(key, wrong, right);
+    }
+    None
 }
 
 fn usable(mut text: String, key: &str, name: &str, found: &mut Findings<'_>) -> Option<String> {

@@ -89,5 +89,6 @@ pub(super) fn machine() -> Machine<'static> {
         env: std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect(),
         overrides,
         read: &small,
+        connects: true,
     }
 }

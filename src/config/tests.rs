@@ -46,6 +46,7 @@ pub(super) fn machine() -> Machine<'static> {
         env: BTreeMap::new(),
         overrides: Vec::new(),
         read: &read,
+        connects: true,
     }
 }
 

@@ -21,7 +21,7 @@ use crate::source::file::{Common, FileSource};
 use crate::source::journald::{self, Journald};
 use crate::source::syslog::arrival::{self, Arrivals};
 use crate::source::syslog::{self, Syslog};
-use crate::source::{Outlet, new_stream};
+use crate::source::{Opening, Outlet, new_stream};
 
 /// Between a source and its lane: takes each batch through the rules, encodes it and queues it.
 struct Way {
@@ -82,6 +82,8 @@ pub(super) struct Sources {
     pub(super) threads: Vec<JoinHandle<()>>,
     /// What wakes each of them.
     pub(super) bells: Vec<Arc<Bell>>,
+    /// Held by those that are not open yet.
+    pub(super) opening: Opening,
     /// The arrival log of each source that has one.
     pub(super) arrivals: Vec<(Arc<str>, Arc<Arrivals>)>,
 }
@@ -147,9 +149,9 @@ fn start_files(ground: &Ground<'_>, sources: &mut Sources, stop: &Arc<Stop>, onc
         let rung = Arc::clone(&bell);
         let way = Box::new(ground.way(&settings.topic, &config.encode, (&settings.name, "file"))?);
         let source = FileSource::new(settings.clone(), common, way, Watcher::new(move || rung.ring()));
-        let (stopping, resting) = (Arc::clone(stop), Arc::clone(&bell));
+        let (stopping, resting, opening) = (Arc::clone(stop), Arc::clone(&bell), sources.opening.clone());
         let thread = std::thread::Builder::new().name(format!("source {}", settings.name));
-        sources.threads.push(thread.spawn(move || source.run(&stopping, &resting, once))?);
+        sources.threads.push(thread.spawn(move || source.run(&stopping, &resting, opening, once))?);
         sources.bells.push(bell);
     }
     Ok(())
@@ -179,9 +181,9 @@ fn start_syslogs(ground: &Ground<'_>, sources: &mut Sources, stop: &Arc<Stop>, o
         let way = Box::new(ground.way(&settings.topic, &encode, (&settings.name, "syslog"))?);
         let source = Syslog::open(settings.clone(), common, way, &bell)?;
         sources.arrivals.push((Arc::clone(&settings.name), source.arrivals()));
-        let (stopping, resting) = (Arc::clone(stop), Arc::clone(&bell));
+        let (stopping, resting, opening) = (Arc::clone(stop), Arc::clone(&bell), sources.opening.clone());
         let thread = std::thread::Builder::new().name(format!("source {}", settings.name));
-        sources.threads.push(thread.spawn(move || source.run(&stopping, &resting, once))?);
+        sources.threads.push(thread.spawn(move || source.run(&stopping, &resting, opening, once))?);
         sources.bells.push(bell);
     }
     Ok(())
@@ -204,9 +206,9 @@ fn start_journals(ground: &Ground<'_>, sources: &mut Sources, stop: &Arc<Stop>, 
         let rung = Arc::clone(&bell);
         let way = Box::new(ground.way(&settings.topic, &config.encode, (&settings.name, "journald"))?);
         let source = Journald::new(settings.clone(), common, way, Watcher::new(move || rung.ring()));
-        let (stopping, resting) = (Arc::clone(stop), Arc::clone(&bell));
+        let (stopping, resting, opening) = (Arc::clone(stop), Arc::clone(&bell), sources.opening.clone());
         let thread = std::thread::Builder::new().name(format!("source {}", settings.name));
-        sources.threads.push(thread.spawn(move || source.run(&stopping, &resting, once))?);
+        sources.threads.push(thread.spawn(move || source.run(&stopping, &resting, opening, once))?);
         sources.bells.push(bell);
     }
     Ok(())

@@ -46,6 +46,7 @@ impl Lane {
         if self.queue.is_empty() && self.fresh.is_empty() && self.spilling.log.unread() == 0 {
             return;
         }
+        self.heard = now;
         if self.producer.is_none() {
             match Producer::open(&self.settings(), &self.topic) {
                 Ok(producer) => {
@@ -66,7 +67,7 @@ impl Lane {
     }
 
     pub(super) fn answered(&mut self, answer: Result<i32, RDKafkaErrorCode>) {
-        self.asked = None;
+        (self.asked, self.heard) = (None, Instant::now());
         match answer {
             Ok(count) => {
                 self.count = Some(count);
@@ -183,7 +184,7 @@ impl Lane {
             settlement.spill_ended(&self.topic, log.row(), &ended, Fate::Delivered);
         }
         if moved {
-            (self.moved, self.busy) = (Instant::now(), true);
+            (self.moved, self.busy, self.delivered) = (Instant::now(), true, true);
         }
         if freed && !self.proven {
             (self.proven, self.stuck) = (true, None);

@@ -74,6 +74,7 @@ impl Lane {
 
     /// Decides when to try again, and says why.
     pub(super) fn failed(&mut self, mut code: RDKafkaErrorCode, cause: Option<RDKafkaErrorCode>) {
+        self.heard = Instant::now();
         // A request that only timed out: why the client could not connect may be for a person to cure.
         let cause = cause.or_else(|| self.producer.as_ref().and_then(Producer::last_error_code));
         if let Some(cause) = cause.filter(|cause| errors::class(code) == Class::Retry && errors::class(*cause) == Class::WaitForPerson) {
@@ -215,6 +216,7 @@ impl Lane {
     }
 
     pub(super) fn blocked(&mut self, reason: &'static str, words: &str) {
+        self.heard = Instant::now();
         self.retry_at = Instant::now() + self.retry.wait();
         if self.inbox.set_condition(Condition::Blocked { reason, words: words.to_owned() }) {
             tracing::error!(topic = %self.topic, reason, "blocked: {words}. Nothing is lost; logferry tries again by itself");

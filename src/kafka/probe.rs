@@ -1,6 +1,7 @@
 //! Looks at a cluster from outside, for `check --connect` and for the daemon while it waits: names, connections, what brokers advertise, what
 //! topics allow. Here the facts are gathered; [`judge`] says what they mean. Creates no topic and sends no message.
 
+pub mod alive;
 pub mod judge;
 #[cfg(test)]
 mod tests;

@@ -38,8 +38,8 @@ use crate::pool::Pool;
 use crate::settlement::Settlement;
 use crate::shutdown::{Phase, Stop};
 use crate::snapshot::rows::StreamRow;
-use crate::source::Outlet;
 use crate::source::multiline::Multiline;
+use crate::source::{Opening, Outlet};
 use crate::spill::KeepFree;
 use discover::Finder;
 use tailed::{Hands, Tailed, Turn};
@@ -252,10 +252,13 @@ impl FileSource {
         }
     }
 
-    /// Works until the word to stop; with `once` until all that exists is read.
-    pub fn run(mut self, stop: &Stop, bell: &Bell, once: bool) {
+    /// Works until the word to stop; with `once` until all that exists is read. It is open when it has searched for the first time.
+    pub fn run(mut self, stop: &Stop, bell: &Bell, opening: Opening, once: bool) {
+        let mut opening = Some(opening);
         while stop.phase() == Phase::Run {
-            match self.turn(Instant::now()) {
+            let next = self.turn(Instant::now());
+            drop(opening.take());
+            match next {
                 Next::Again => {}
                 Next::Room(bytes) => drop(self.common.budget.wait_for_room(bytes, Duration::from_millis(100))),
                 Next::Rest(_) if once && self.is_finished() => break,

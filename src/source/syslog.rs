@@ -31,8 +31,8 @@ use crate::durable::disk::Real;
 use crate::pool::Pool;
 use crate::settlement::Settlement;
 use crate::shutdown::{Phase, Stop};
-use crate::source::Outlet;
 use crate::source::multiline::Multiline;
+use crate::source::{Opening, Outlet};
 use crate::spill;
 use crate::spill::room::Room;
 use arrival::recover::OpenError;
@@ -168,11 +168,12 @@ impl Syslog {
         self.renew.clone()
     }
 
-    /// Listens and reads until the word to stop; with `once` it does not listen, and ends when the arrival log is read.
-    pub fn run(mut self, stop: &Arc<Stop>, bell: &Arc<Bell>, once: bool) {
+    /// Listens and reads until the word to stop; with `once` it does not listen, and ends when the arrival log is read. It is open when it listens at
+    /// every address that can be had.
+    pub fn run(mut self, stop: &Arc<Stop>, bell: &Arc<Bell>, opening: Opening, once: bool) {
         let done = Arc::new(AtomicBool::new(false));
         let keeper = self.keep(stop, &done);
-        let listeners = if once { None } else { self.listen() };
+        let listeners = if once { None } else { self.listen(opening) };
         if let Some(listeners) = listeners {
             // The listeners end in a thread of their own, while the reader still makes room for what they have.
             let (stopping, ring) = (Arc::clone(stop), Arc::clone(bell));
@@ -200,7 +201,7 @@ impl Syslog {
         spawned.map_err(|error| tracing::error!(source = %self.settings.name, %error, "the system gives no thread: what is accepted is not made durable, and segments stay")).ok()
     }
 
-    fn listen(&self) -> Option<Listeners> {
+    fn listen(&self, opening: Opening) -> Option<Listeners> {
         let Settings { name, listen, max_connections, max_message_size, too_long, idle_timeout, handshake_timeout, receive_buffer, .. } =
             &self.settings;
         let settings = listen::Settings {
@@ -223,7 +224,7 @@ impl Syslog {
             multiline: self.settings.multiline.clone(),
             unfinished: self.unfinished,
         };
-        let started = Listeners::start(settings, Arc::clone(&self.arrivals) as Arc<dyn intake::Intake>);
+        let started = Listeners::start(settings, Arc::clone(&self.arrivals) as Arc<dyn intake::Intake>, opening);
         started.map_err(|error| tracing::error!(source = %name, %error, "the system gives no thread: this source does not listen")).ok()
     }
 }

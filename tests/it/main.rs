@@ -12,9 +12,12 @@
 //! | `journald_tools.rs` | the journal and its users: the operator's tools, missing rights, no journal at all |
 //! | `journald_boot.rs` | a system that is rebooted, in a container; by `make test-boot` |
 //! | `multiline.rs` | lines that are joined: kills and rotation in the middle of an event |
+//! | `packaging.rs` | the unit and the configuration that packages hold |
+//! | `install.rs`, `site.rs` | the packages on Debian machines and in a root: installed, killed, upgraded, removed; by `make test-install` |
 //! | `limits.rs` | empty lines, 50 MB lines, 10,000 files, bytes that are no text, messages larger than the topic takes |
 //! | `tools.rs` | the operator's tools, on a running daemon and on a stopped one |
 //! | `tls.rs` | a broker with TLS and passwords |
+//! | `service.rs` | what systemd hears: ready, at work, alive, stopping |
 //! | `rules.rs` | rules leave events out: kills, the spill, the books |
 //! | `spill.rs` | Kafka away for longer than memory lasts: volume, kills, a frozen broker, a missing topic, damage to the spill |
 //! | `encodings.rs` | files in other encodings than UTF-8 |
@@ -41,13 +44,17 @@ mod gaps;
 #[allow(dead_code, reason = "a tool box: not every test run uses every tool")]
 mod harness;
 mod harness_works;
+mod install;
 mod journald;
 mod journald_boot;
 mod journald_tools;
 mod limits;
 mod multiline;
+mod packaging;
 mod rotation;
 mod rules;
+mod service;
+mod site;
 mod spill;
 mod syslog;
 mod syslog_tls;

@@ -182,6 +182,16 @@ proptest::proptest! {
 }
 
 #[test]
+fn a_command_that_does_not_connect_needs_no_password() {
+    for way in ["credential = \"kafka\"", "env = \"KAFKA_PASSWORD\"", "file = \"/root/only\""] {
+        let text = with_kafka(&format!("tls = {{}}\nsasl = {{ mechanism = \"PLAIN\", username = \"u\", password = {{ {way} }} }}"));
+        assert!(judge(&[&text], &machine()).is_err(), "{way}");
+        let config = judge(&[&text], &Machine { connects: false, ..machine() }).unwrap();
+        assert_eq!(last(&config.kafka.properties, "sasl.password"), None);
+    }
+}
+
+#[test]
 fn a_password_written_out_is_told_where_it_belongs() {
     insta::assert_snapshot!(mistakes(&with_kafka("sasl = { mechanism = \"SCRAM-SHA-256\", username = \"u\", password = \"x\" }")), @r#"a.toml:4: kafka.sasl.password: a string is no table; a password never stands here itself: write { file = "…" }, { credential = "…" } or { env = "…" }"#);
     insta::assert_snapshot!(mistakes(&with_kafka("[kafka.sasl]\npassword = \"x\ny = 1")), @r#"a.toml:5: not TOML at column 14: invalid basic string, expected `"`; correct the line: (not shown, it may hold a secret)"#);

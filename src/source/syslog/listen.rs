@@ -28,6 +28,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::frame::{Limits, TooLong};
 use super::intake::{Intake, Transport};
+use crate::source::Opening;
 use crate::source::multiline::Multiline;
 use address::Address;
 use gate::Network;
@@ -122,11 +123,11 @@ impl std::fmt::Debug for Listeners {
 }
 
 impl Listeners {
-    /// Begins to listen; what comes goes to `intake`.
+    /// Begins to listen; what comes goes to `intake`. `opening` is held until every address has been had, or could not be.
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(settings: Settings, intake: Arc<dyn Intake>) -> std::io::Result<Listeners> {
+    pub fn start(settings: Settings, intake: Arc<dyn Intake>, opening: Opening) -> std::io::Result<Listeners> {
         let (stop, connections, unfinished) = Default::default();
         let common = Arc::new(Common { settings, intake, stop, connections, unfinished });
         let mut threads = Vec::new();
@@ -136,7 +137,7 @@ impl Listeners {
                 Some(Transport::Udp | Transport::Unixgram) => {
                     let sockets = if address.transport() == Some(Transport::Udp) { common.settings.udp_sockets } else { 1 };
                     for _ in 0..sockets {
-                        threads.push(datagrams(&common, address.clone(), None)?);
+                        threads.push(datagrams(&common, address.clone(), None, opening.clone())?);
                     }
                 }
                 Some(_) => streams.push(address.clone()),
@@ -151,9 +152,9 @@ impl Listeners {
                 Ok(found) => {
                     for (socket, transport) in found {
                         if matches!(transport, Transport::Udp | Transport::Unixgram) {
-                            threads.push(datagrams(&common, address.clone(), Some((socket, transport)))?);
+                            threads.push(datagrams(&common, address.clone(), Some((socket, transport)), opening.clone())?);
                         } else {
-                            threads.push(stream::start(&common, Vec::new(), vec![(address.clone(), socket, transport)])?);
+                            threads.push(stream::start(&common, Vec::new(), vec![(address.clone(), socket, transport)], opening.clone())?);
                         }
                     }
                 }
@@ -163,7 +164,7 @@ impl Listeners {
             }
         }
         if !streams.is_empty() {
-            threads.push(stream::start(&common, streams, Vec::new())?);
+            threads.push(stream::start(&common, streams, Vec::new(), opening)?);
         }
         Ok(Listeners { common, threads })
     }
@@ -180,15 +181,22 @@ impl Listeners {
 }
 
 /// A thread for a socket of datagrams.
-fn datagrams(common: &Arc<Common>, address: Address, ready: Option<(socket2::Socket, Transport)>) -> std::io::Result<JoinHandle<()>> {
+fn datagrams(
+    common: &Arc<Common>,
+    address: Address,
+    ready: Option<(socket2::Socket, Transport)>,
+    opening: Opening,
+) -> std::io::Result<JoinHandle<()>> {
     let common = Arc::clone(common);
     let name = format!("listen {}", common.settings.source);
     std::thread::Builder::new().name(name).spawn(move || {
         let place: Arc<str> = address.to_string().into();
         let mut ready = ready;
+        let mut opening = Some(opening);
         let mut told = String::new();
         while !common.stopping() {
             let made = ready.take().map_or_else(|| socket::datagrams(&common.settings, &address).map(|socket| (socket, address.transport())), |(socket, transport)| Ok((socket, Some(transport))));
+            drop(opening.take());
             match made {
                 Ok((socket, transport)) => {
                     tracing::info!(source = %common.settings.source, %address, "listening");

@@ -272,6 +272,11 @@ impl Broker {
         self.wait_until_it_answers();
     }
 
+    /// Its process id.
+    pub fn process_id(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Stops it from answering, its connections stay open.
     pub fn freeze(&mut self) {
         self.process.signal(Signal::STOP);

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::journald::Sender;
 use super::process::Process;
-use super::{temp_dir, wait_for, wait_until};
+use super::{temp_dir, wait_until};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -52,11 +53,12 @@ impl Container {
         let process = Process::start("systemd-nspawn", &mut command, &self.dir.path().join("log"), self.dir.path());
         let process = process.expect("start systemd-nspawn: Debian package systemd-container");
         let children = format!("/proc/{0}/task/{0}/children", process.pid());
-        self.leader =
-            wait_for("process 1 of the container", SOON, || fs::read_to_string(&children).ok()?.split_whitespace().last()?.parse().ok());
         self.nspawn = Some(process);
         // A first boot on a machine that is busy otherwise takes its time.
         wait_until("the container to run", SOON * 3, || {
+            // Its first child is not process 1 yet, but makes that and ends.
+            let child = || fs::read_to_string(&children).ok()?.split_whitespace().last()?.parse().ok();
+            self.leader = child().unwrap_or(0);
             let said = self.run(&["systemctl", "is-system-running"]);
             matches!(String::from_utf8_lossy(&said.stdout).trim(), "running" | "degraded")
         });
@@ -80,5 +82,16 @@ impl Container {
     pub fn shut_down(&mut self) {
         self.run(&["systemctl", "poweroff"]);
         self.nspawn.take().expect("it runs").wait(SOON);
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        // Process 1 outlives a systemd-nspawn that is killed; all others end with it.
+        let runs = self.nspawn.as_mut().is_some_and(|process| process.exited().is_none());
+        let leader = i32::try_from(self.leader).ok().and_then(Pid::from_raw);
+        if let Some(leader) = leader.filter(|_| runs) {
+            let _ = kill_process(leader, Signal::KILL);
+        }
     }
 }

@@ -23,6 +23,7 @@ use super::gate::allows;
 use super::tls::Tls;
 use super::{Common, ROOM, TRY_AGAIN, now_ns, relp, socket};
 use crate::ledger::{Amount, Missed};
+use crate::source::Opening;
 use crate::source::syslog::intake::{Frame, Frames, Taken, Transport};
 use plain::Plain;
 
@@ -67,6 +68,7 @@ pub(super) fn start(
     common: &Arc<Common>,
     addresses: Vec<Address>,
     ready: Vec<(Address, socket2::Socket, Transport)>,
+    opening: Opening,
 ) -> io::Result<JoinHandle<()>> {
     let common = Arc::clone(common);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -75,11 +77,12 @@ pub(super) fn start(
         runtime.block_on(async {
             let mut doors = JoinSet::new();
             for address in addresses {
-                doors.spawn(open(Arc::clone(&common), address));
+                doors.spawn(open(Arc::clone(&common), address, opening.clone()));
             }
             for (address, socket, transport) in ready {
                 doors.spawn(handed(Arc::clone(&common), address, socket, transport));
             }
+            drop(opening);
             while doors.join_next().await.is_some() {}
         });
     })
@@ -93,11 +96,13 @@ async fn handed(common: Arc<Common>, address: Address, socket: socket2::Socket, 
 }
 
 /// Listens at an address, as soon as it can be had.
-async fn open(common: Arc<Common>, address: Address) {
+async fn open(common: Arc<Common>, address: Address, opening: Opening) {
     let transport = address.transport().unwrap_or(Transport::Tcp);
+    let mut opening = Some(opening);
     let mut told = String::new();
     while !common.stopping() {
         let made = socket::streams(&common.settings, &address);
+        drop(opening.take());
         match made.and_then(|socket| door(socket, transport == Transport::Unix).map_err(|error| error.to_string())) {
             Ok(door) => {
                 serve(Arc::clone(&common), address.clone(), transport, door).await;
