@@ -73,10 +73,14 @@ impl Engine {
     #[must_use]
     pub fn new(rules: &Arc<[Rule]>, (source, kind): (&str, &str), zone: TimeZone, room: usize) -> Option<Engine> {
         let of = Of { source, kind, path: None, fields: kind == "syslog" };
-        if rules.iter().all(|rule| rule.when.of(&of).is_never()) {
-            return None;
-        }
-        Some(Engine {
+        let concerned = !rules.iter().all(|rule| rule.when.of(&of).is_never());
+        concerned.then(|| Engine::of(rules, zone, room))
+    }
+
+    /// The same whether any of them can concern the source or not: what a source goes on with under other rules.
+    #[must_use]
+    pub fn of(rules: &Arc<[Rule]>, zone: TimeZone, room: usize) -> Engine {
+        Engine {
             rules: Arc::clone(rules),
             zone,
             room,
@@ -85,7 +89,7 @@ impl Engine {
             done: vec![(Done::default(), Count::default()); rules.len()],
             fresh: Vec::new(),
             scratch: [Vec::new(), Vec::new()],
-        })
+        }
     }
 
     /// Takes out of the batch what rules leave out and what was settled before; `settled` says up to where in the stream that is. `None`: there
