@@ -312,8 +312,9 @@ impl Lanes {
         lanes.values().for_each(|(inbox, _)| inbox.order(order()));
     }
 
-    /// Ends the lanes of topics that are not `wanted`, that nobody has an entrance to, and that have nothing left; the others stay.
-    pub fn retire(&self, wanted: &HashSet<&str>) {
+    /// Ends the lanes of topics that are not `wanted`, that nobody has an entrance to, and that have nothing left. Whether lanes are left that
+    /// are not wanted.
+    pub fn retire(&self, wanted: &HashSet<&str>) -> bool {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         let is_left = |topic: &Arc<str>, inbox: &Arc<Inbox>| {
             // Its thread has one, the list has the other.
@@ -328,6 +329,7 @@ impl Lanes {
                 tracing::error!("a lane's thread panicked");
             }
         }
+        lanes.keys().any(|topic| !wanted.contains(&**topic))
     }
 
     /// Tells every lane that nothing more comes, and waits until all have ended: they have sent everything, or [`Stop`] said now.

@@ -27,6 +27,8 @@ const SETTLE_PATIENCE: Duration = Duration::from_secs(1);
 const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
 /// How soon it is looked again while sources end or begin.
 const LOOK: Duration = Duration::from_millis(20);
+/// How soon it is looked again whether a lane that nobody needs has nothing left.
+const TIDY: Duration = Duration::from_secs(5);
 /// How long the thread rests when nobody asks.
 const REST: Duration = Duration::from_secs(3600);
 
@@ -98,14 +100,14 @@ impl Fleet {
 
     /// Reloads when it is asked to, until the word to stop; then waits until all sources have ended. With `once` they end by themselves.
     pub(super) fn run(mut self, asks: &Receiver<Ask>, stop: &Stop, once: bool) {
-        let mut rest = REST;
+        let mut rest = TIDY;
         while !once && stop.phase() == Phase::Run {
             if let Ok(Ask::Reload(answer)) = asks.recv_timeout(rest) {
                 self.reload(answer);
             }
             let busy = self.step(Instant::now());
             self.answer(busy, Instant::now());
-            rest = if busy { LOOK } else { REST };
+            rest = if busy { LOOK } else { self.tidy() };
         }
         for (answer, _, _) in self.waiting {
             // Whoever asked may have gone.
@@ -154,12 +156,14 @@ impl Fleet {
                 self.start(name);
             }
         }
-        let busy = missing || !self.leaving.is_empty();
-        if !busy {
-            let topics = config.topics().into_iter().collect();
-            self.ground.lanes.retire(&topics);
-        }
-        busy
+        missing || !self.leaving.is_empty()
+    }
+
+    /// Ends lanes that nobody needs; how soon it is to be looked again.
+    fn tidy(&self) -> Duration {
+        let config = self.live.get();
+        let others_left = self.ground.lanes.retire(&config.topics().into_iter().collect());
+        if others_left { TIDY } else { REST }
     }
 
     /// Whether all that a source has read is settled; where that takes long, what is not is made safe on disk.

@@ -15,6 +15,7 @@
 //! | `tools.rs` | the operator's tools, on a running daemon and on a stopped one |
 //! | `tls.rs` | a broker with TLS and passwords |
 //! | `rules.rs` | rules leave events out: kills, the spill, the books |
+//! | `reload.rs` | another configuration under load: sources, topics, rules, listeners, a bad one, 200 in a row |
 //! | `spill.rs` | Kafka away for longer than memory lasts: volume, kills, a frozen broker, a missing topic, damage to the spill |
 //! | `full_disk.rs` | the state's file system is full, or takes no writes |
 //! | `syslog.rs` | syslog over every transport: kills, floods, a full disk, real senders, hostile ones |
@@ -42,6 +43,7 @@ mod journald;
 mod journald_boot;
 mod journald_tools;
 mod limits;
+mod reload;
 mod rotation;
 mod rules;
 mod spill;
