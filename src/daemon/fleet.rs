@@ -117,7 +117,7 @@ impl Fleet {
         self.running.into_values().chain(leaving).for_each(join);
     }
 
-    /// Tells a source to end while the others go on. One whose messages are in memory alone, since no file can be written, ends later.
+    /// Tells a source to end while the others go on.
     pub(super) fn leave(&mut self, name: &Arc<str>) {
         let Some(source) = self.running.remove(name) else { return };
         source.stop.advance(Phase::Leave);

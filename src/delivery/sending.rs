@@ -54,7 +54,7 @@ impl Lane {
                     self.made += 1;
                 }
                 Err(error) => {
-                    let words = format!("librdkafka refuses the configuration: {error}; correct [kafka] and restart");
+                    let words = format!("librdkafka refuses the configuration: {error}; correct [kafka] and reload");
                     return self.blocked("configuration", &words);
                 }
             }

@@ -209,7 +209,7 @@ impl Sending {
                 Some(producer)
             }
             Err(error) => {
-                self.tell("configuration", &format!("librdkafka refuses the configuration: {error}; correct [kafka] and restart"));
+                self.tell("configuration", &format!("librdkafka refuses the configuration: {error}; correct [kafka] and reload"));
                 self.pause();
                 None
             }
