@@ -78,7 +78,7 @@ impl Fleet {
                 (Step::Stop | Step::Change, _) => self.leave(name),
                 (Step::Keep, Some(source)) => {
                     if rules {
-                        self.ground.exchange_rules(&config, name, source);
+                        sources::exchange_rules(&config, name, source);
                     }
                     if let Some((_, renew)) = &source.syslog {
                         renew.now();
@@ -110,7 +110,7 @@ fn words(sources: &[(Arc<str>, Step)], rules: bool, restart: &[&str]) -> String 
     }
     let mut text = format!("The new configuration holds; {}.\n", parts.join("; "));
     if !restart.is_empty() {
-        text += &format!("needs a restart: {} (until then what logferry was started with holds)\n", restart.join(", "));
+        text.extend(["needs a restart: ", &restart.join(", "), " (until then what logferry was started with holds)\n"]);
     }
     text
 }

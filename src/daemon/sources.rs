@@ -92,17 +92,6 @@ impl Ground {
         config.journals.iter().find(|source| *source.name == *name).map(|settings| self.journal(config, settings)).transpose()
     }
 
-    /// Gives a source that goes on the rules of this configuration.
-    pub(super) fn exchange_rules(&self, config: &Config, name: &str, source: &Source) {
-        let types = config.types();
-        // Rules don't concern the journal.
-        let Some((_, kind)) = types.iter().find(|(known, kind)| **known == *name && *kind != "journald") else { return };
-        let encode = config.syslogs.iter().find(|settings| *settings.name == *name).map_or(config.encode.clone(), |it| encoded(config, it));
-        let room = encode::always_fits(&encode);
-        tracing::debug!(source = name, kind, "other rules");
-        source.rules.leave(Engine::of(&config.rules, encode.zone, room));
-    }
-
     fn file(&self, config: &Config, settings: &file::Settings) -> Result<Source, StartError> {
         let shared = self.lanes.shared();
         let common = file::Common {
@@ -199,6 +188,17 @@ impl Ground {
     fn budget(&self, topic: &str) -> Arc<Budget> {
         Arc::clone(self.portions.get(topic).unwrap_or(&self.lanes.shared().budget))
     }
+}
+
+/// Gives a source that goes on the rules of this configuration.
+pub(super) fn exchange_rules(config: &Config, name: &str, source: &Source) {
+    let types = config.types();
+    // Rules don't concern the journal.
+    let Some((_, kind)) = types.iter().find(|(known, kind)| **known == *name && *kind != "journald") else { return };
+    let encode = config.syslogs.iter().find(|settings| *settings.name == *name).map_or(config.encode.clone(), |it| encoded(config, it));
+    let room = encode::always_fits(&encode);
+    tracing::debug!(source = name, kind, "other rules");
+    source.rules.leave(Engine::of(&config.rules, encode.zone, room));
 }
 
 /// How a syslog source's events are encoded.

@@ -42,7 +42,7 @@ fn open_files(agent: &Agent) -> usize {
 
 /// A further source of files.
 fn source(name: &str, dir: &Path, topic: &str) -> String {
-    let include = dir.join("*.log*");
+    let include = dir.join("*.log*").display().to_string();
     format!("[[source]]\nname = {name:?}\ntype = \"file\"\ninclude = [{include:?}]\ntopic = {topic:?}\n")
 }
 
@@ -338,7 +338,9 @@ struct Member {
 fn many_reloads_under_load_lose_nothing_and_leave_nothing_behind() {
     let (rounds, broker) = (if soaking() { 200 } else { 20 }, Broker::shared());
     let topics = ["many-1", "many-2"];
-    topics.iter().for_each(|topic| broker.create_topic(topic, 3, &[]));
+    for topic in topics {
+        broker.create_topic(topic, 3, &[]);
+    }
     let members = ["files", "b", "c", "noise"].map(|name| Member { name, dir: temp_dir(name) });
     let rotation = Rotation::Rename { every: 20_000 };
     let writers: Vec<_> = members

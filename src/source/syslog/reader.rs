@@ -147,7 +147,7 @@ impl Reader {
             match self.turn() {
                 Next::Again if stop.phase() < Phase::Now => {}
                 Next::Room(bytes) if !stopping || stop.phase() == Phase::Leave => {
-                    drop(self.budget.wait_for_room(bytes, Duration::from_millis(100)))
+                    self.budget.wait_for_room(bytes, Duration::from_millis(100));
                 }
                 Next::End if once => return,
                 _ if stopping => return,
