@@ -8,7 +8,7 @@ use std::time::Duration;
 /// The budget. Readers wait for it to have room; later stages take what they need at once, and the overdraft holds readers back.
 #[derive(Debug)]
 pub struct Budget {
-    limit: usize,
+    limit: AtomicUsize,
     used: AtomicUsize,
     /// The budget that this one is a share of.
     whole: Option<Arc<Budget>>,
@@ -20,7 +20,7 @@ impl Budget {
     /// A budget of `limit` bytes.
     #[must_use]
     pub fn new(limit: usize) -> Arc<Budget> {
-        Arc::new(Budget { limit, used: AtomicUsize::new(0), whole: None, gate: Mutex::new(()), room: Condvar::new() })
+        Arc::new(Budget { limit: limit.into(), used: AtomicUsize::new(0), whole: None, gate: Mutex::new(()), room: Condvar::new() })
     }
 
     /// A share of at most `limit` bytes: what is charged to it is charged to the whole as well, so that one lane that is stuck does not use up
@@ -28,13 +28,18 @@ impl Budget {
     #[must_use]
     pub fn share(self: &Arc<Self>, limit: usize) -> Arc<Budget> {
         let (gate, room) = (Mutex::new(()), Condvar::new());
-        Arc::new(Budget { limit, used: AtomicUsize::new(0), whole: Some(Arc::clone(self)), gate, room })
+        Arc::new(Budget { limit: limit.into(), used: AtomicUsize::new(0), whole: Some(Arc::clone(self)), gate, room })
     }
 
     /// The limit, bytes.
     #[must_use]
     pub fn limit(&self) -> usize {
-        self.limit
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Another limit from now on, bytes. What is above a lower one stays until it is settled, and holds readers back.
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// Bytes charged now; above the limit while later stages have overdrawn it.
@@ -48,7 +53,7 @@ impl Budget {
     pub fn has_room(&self, bytes: usize) -> bool {
         let used = self.used();
         // An empty share may begin even when others have used up the whole: that is one block more, and nobody starves.
-        used == 0 || (used.saturating_add(bytes) <= self.limit && self.whole.as_ref().is_none_or(|whole| whole.has_room(bytes)))
+        used == 0 || (used.saturating_add(bytes) <= self.limit() && self.whole.as_ref().is_none_or(|whole| whole.has_room(bytes)))
     }
 
     /// Where everybody waits, whatever the share.

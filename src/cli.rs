@@ -12,6 +12,7 @@ pub mod manual;
 pub mod out;
 pub mod positions;
 pub mod progress;
+pub mod reload;
 pub mod spill;
 pub mod status;
 pub mod test;
@@ -99,6 +100,11 @@ enum Command {
         #[arg(long, value_name = "TIME", default_value = "5m", value_parser = drain::timeout)]
         timeout: Duration,
     },
+    /// Has the running daemon read its configuration anew
+    ///
+    /// What has not changed goes on untouched: files, sockets, connections. A bad configuration is refused whole, and the old one goes on. What
+    /// only a restart changes is said. Exit status 1 if it was refused, with all mistakes.
+    Reload,
     /// Shows everything on this machine with nothing installed: an embedded Kafka, rotation, an outage, a kill, and the count
     Demo(demo::Options),
     /// Writes manual pages and completions into DIR
@@ -131,6 +137,7 @@ pub fn main() -> ExitCode {
         Command::DeadLetters(command) => desk::run(&path, |desk| dead_letters::run(desk, command)),
         Command::Spill(command) => desk::run(&path, |desk| spill::run(desk, command)),
         Command::Drain { timeout } => desk::run(&path, |desk| drain::run(desk, timeout)),
+        Command::Reload => reload::run(&path),
         Command::Demo(options) => demo::run(&options),
         Command::Manual { dir } => manual::run(command(), &dir),
     }
@@ -148,7 +155,7 @@ fn run(path: &std::path::Path, once: bool) -> ExitCode {
     for warning in config.warnings.iter().chain(&check::judge(&config)) {
         tracing::warn!("{warning}");
     }
-    match daemon::run(&config, once) {
+    match daemon::run(path, config, once) {
         Ok(true) => ExitCode::SUCCESS,
         // What is left is not lost: it is read again at the next start. For `--once` it is a failure all the same.
         Ok(false) => ExitCode::from(u8::from(once)),

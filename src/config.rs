@@ -12,6 +12,7 @@ pub mod print;
 pub mod problem;
 pub mod properties;
 mod read;
+pub mod reload;
 pub mod resolve;
 pub mod rules;
 pub mod schema;
@@ -200,6 +201,14 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
 pub fn load_without_secrets(path: &Path) -> Result<Config, Problems> {
     let (texts, unread) = read::files(path);
     build(&texts, unread, &Machine { connects: false, ..read::machine() })
+}
+
+/// Where the state is by the configuration at `path`, whatever else is wrong with it; `None` if that can't be told.
+#[must_use]
+pub fn state_dir(path: &Path) -> Option<PathBuf> {
+    let (texts, unread) = read::files(path);
+    let machine = read::machine();
+    resolve::state_dir_of(collect::collect(&texts, &machine.overrides, unread), &machine)
 }
 
 /// Judges texts that have been read. `unread` are the files that could not be: while there are any, nothing is called missing.

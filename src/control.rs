@@ -81,6 +81,12 @@ pub trait Operator: Send + Sync {
     /// It can't be done; nothing was changed.
     fn change(&self, change: &Change, user: &User) -> Result<String, Refusal>;
 
+    /// Has the configuration read anew, and waits until it holds; what that changed, and what only a restart does.
+    ///
+    /// # Errors
+    /// It was refused, with all mistakes; nothing was changed. Or a source of it could not begin.
+    fn reload(&self) -> Result<String, Refusal>;
+
     /// Waits until all that exists now is acknowledged, at most `timeout`; what is left then, `None` for nothing. `tell` is called about every
     /// second, and says whether to go on.
     ///
@@ -101,6 +107,7 @@ pub fn answer(operator: &dyn Operator, request: &Request, user: &User, tell: &mu
         Request::DeadLetter { id } => operator.letter(id).map(|letter| Answer::DeadLetter(Box::new(letter))),
         Request::Change { change, go: false } => text(operator.plan(change)),
         Request::Change { change, go: true } => text(operator.change(change, user)),
+        Request::Reload => text(operator.reload()),
         Request::Drain { timeout_s } => {
             operator.drain(Duration::from_secs(*timeout_s), &mut |left| tell(&Answer::Progress(left.clone()))).map(Answer::Drained)
         }

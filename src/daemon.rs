@@ -1,11 +1,17 @@
 //! The wiring: start-up from top to bottom in the order in which it happens, and the stop. The only file that knows all parts.
 
+mod fleet;
+mod reload;
 mod service;
 mod sources;
+mod watch;
+mod way;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::AtomicUsize;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -14,31 +20,30 @@ use tokio::sync::oneshot;
 
 use crate::bell::Bell;
 use crate::budget::Budget;
-use crate::cli::progress::{Figures, Line};
 use crate::config::Config;
 use crate::control::{self, Control};
 use crate::dead_letters::DeadLetters;
 use crate::durable::{self, Lock, LockError};
 use crate::encode::gap::GapEncoder;
 use crate::gaps;
-use crate::kafka::probe;
-use crate::lane::{Condition, LaneError, Lanes, Shared};
+use crate::kafka;
+use crate::lane::{LaneError, Lanes, Shared};
 use crate::operator;
 use crate::pool::Pool;
 use crate::rate::Rate;
-use crate::settlement::{Settlement, Totals};
+use crate::settlement::Settlement;
 use crate::shutdown::{Phase, Stop};
 use crate::snapshot::{Keeper, State, StateError};
 use crate::source;
 use crate::source::syslog::arrival::recover::OpenError;
 use crate::spill::room::Room;
+use fleet::{Ask, Fleet};
 use service::Service;
-use sources::Sources;
+use sources::{Bells, Ground};
+use watch::Watch;
 
 /// How long the lock is waited for: a command that looks at the state of a stopped daemon has it for moments.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
-/// How often it is said what is waited for while Kafka takes nothing.
-const SAY_EVERY: Duration = Duration::from_secs(10);
 /// How long threads may take to end once the word is to stop now; the last snapshot does not wait for them longer.
 const END_PATIENCE: Duration = Duration::from_secs(5);
 /// The producer of gap records is closed after so long without one.
@@ -82,32 +87,45 @@ struct Signals {
     hangup: Signal,
 }
 
+/// The configuration that holds: what was read at the start, or at the last reload.
+struct Live(Mutex<Arc<Config>>);
+
+impl Live {
+    fn get(&self) -> Arc<Config> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set(&self, config: Arc<Config>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+}
+
 /// What wakes the thread of snapshots, and the thread.
 type Snapshots = (Arc<Bell>, JoinHandle<Keeper>);
-
-/// What systemd is told, and the threads that are to come when they are called.
-type Attended = (Service, Vec<(Arc<str>, Arc<Bell>)>);
 
 /// Everything that runs.
 struct Running {
     stop: Arc<Stop>,
     settlement: Arc<Settlement>,
     lanes: Arc<Lanes>,
-    sources: Vec<JoinHandle<()>>,
-    bells: Vec<Arc<Bell>>,
+    live: Arc<Live>,
+    fleet: Fleet,
+    asks: (Sender<Ask>, Receiver<Ask>),
     snapshots: Snapshots,
     gaps: gaps::sender::Sender,
-    service: Attended,
+    service: Service,
+    bells: Bells,
     operator: Arc<operator::Running>,
+    once: bool,
     _control: Option<Control>,
     _lock: Lock,
 }
 
-/// Runs until told to stop; with `once` until all that exists is acknowledged. Returns whether everything that was read is acknowledged.
+/// Runs with the configuration that was read from `path`, where a reload reads it again, until told to stop; with `once` until all that exists is acknowledged. Returns whether everything that was read is acknowledged.
 ///
 /// # Errors
 /// See [`StartError`]; nothing was sent then.
-pub fn run(config: &Config, once: bool) -> Result<bool, StartError> {
+pub fn run(path: &Path, config: Config, once: bool) -> Result<bool, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Heard from the first moment on, so that a stop during start-up is a stop in order.
     let signals = {
@@ -118,13 +136,16 @@ pub fn run(config: &Config, once: bool) -> Result<bool, StartError> {
             hangup: signal(SignalKind::hangup())?,
         }
     };
-    let running = start(config, once)?;
+    let live = Arc::new(Live(Mutex::new(Arc::new(config))));
+    let running = start(path, live, once)?;
+    let config = running.live.get();
     tracing::info!(agent = %config.agent.id, host = %config.agent.host, state = %config.agent.state_dir.display(), "logferry {} runs", env!("CARGO_PKG_VERSION"));
-    runtime.block_on(attend(config, running, signals))
+    runtime.block_on(attend(running, signals))
 }
 
 /// Start-up, in order: the state and its lock, what is shared, the lanes, the sources.
-fn start(config: &Config, once: bool) -> Result<Running, StartError> {
+fn start(path: &Path, live: Arc<Live>, once: bool) -> Result<Running, StartError> {
+    let config = &*live.get();
     let dir = &config.agent.state_dir;
     durable::make_dir(dir).map_err(|error| StartError::StateDir(dir.display().to_string(), error))?;
     let lock = Lock::take_within(dir, LOCK_PATIENCE)?;
@@ -136,16 +157,17 @@ fn start(config: &Config, once: bool) -> Result<Running, StartError> {
     let stop = Arc::new(Stop::default());
     let budget = Budget::new(config.agent.memory);
     let pool = Arc::new(Pool::default());
+    let kafka = kafka::Current::new(config.kafka.clone());
     let shared = Shared {
-        kafka: config.kafka.clone(),
+        kafka: Arc::clone(&kafka),
         budget: Arc::clone(&budget),
         settlement: Arc::clone(&settlement),
         pool: Arc::clone(&pool),
         stop: Arc::clone(&stop),
         spill: config.spill.clone(),
         room: Room::new(config.spill.max_size),
-        letters: DeadLetters::new(&config.dead_letters, &config.kafka, Arc::clone(&stop)),
-        rate: config.max_rate.map(Rate::new),
+        letters: DeadLetters::new(&config.dead_letters, &kafka, Arc::clone(&stop)),
+        rate: Mutex::new(config.max_rate.map(|rate| Arc::new(Rate::new(rate)))),
         open: AtomicUsize::new(0),
     };
     let lanes = Arc::new(Lanes::new(shared));
@@ -154,15 +176,43 @@ fn start(config: &Config, once: bool) -> Result<Running, StartError> {
     }
     let snapshots = keep_snapshots(state, &settlement, config.agent.snapshot_interval, &stop)?;
 
-    let Sources { threads: sources, bells, opening, arrivals } = sources::start(config, &lanes, &stop, once)?;
-    let gaps = send_gaps(config, &settlement, &stop)?;
-    let named = sources.iter().zip(&bells).map(|(thread, bell)| (thread.thread().name().unwrap_or("source").into(), Arc::clone(bell)));
-    let threads = named.chain([("snapshots".into(), Arc::clone(&snapshots.0))]).collect();
-    let service = (Service::new(&config.kafka, opening), threads);
-    let operator = operator::Running::new(config.operator(), Arc::clone(&settlement), Arc::clone(&lanes)).with_arrivals(arrivals);
+    let asks = mpsc::channel();
+    let ask = asks.0.clone();
+    let operator =
+        operator::Running::new(config.operator(), Arc::clone(&settlement), Arc::clone(&lanes), move || ask_for_reload(&ask, once));
     let operator = Arc::new(operator);
+    let ground = Ground::new(config, Arc::clone(&lanes), Arc::clone(&stop), once);
+    let service = Service::new(Arc::clone(&kafka), ground.opening.clone());
+    let bells = ground.bells.clone();
+    let fleet = Fleet::begin(path.to_owned(), Arc::clone(&live), ground, Arc::clone(&operator))?;
+    let gaps = send_gaps(config, kafka, &settlement, &stop)?;
     let control = control::serve(dir, Arc::<operator::Running>::clone(&operator));
-    Ok(Running { stop, settlement, lanes, sources, bells, snapshots, gaps, service, operator, _control: control, _lock: lock })
+    Ok(Running {
+        stop,
+        settlement,
+        lanes,
+        live,
+        fleet,
+        asks,
+        snapshots,
+        gaps,
+        service,
+        bells,
+        operator,
+        once,
+        _control: control,
+        _lock: lock,
+    })
+}
+
+/// Asks the thread of the sources for a reload, and waits for what comes of it: for at most half a minute, see [`fleet`].
+fn ask_for_reload(ask: &Sender<Ask>, once: bool) -> Result<String, String> {
+    if once {
+        return Err("a run --once reads its configuration only at its start".into());
+    }
+    let (answer, answered) = mpsc::channel();
+    let asked = ask.send(Ask::Reload(Some(answer)));
+    asked.ok().and_then(|()| answered.recv().ok()).unwrap_or_else(|| Err("logferry is ending".into()))
 }
 
 /// What is known of the files of sources that the configuration no longer has leaves the state in the end.
@@ -185,11 +235,16 @@ fn spilled_topics(config: &Config, settlement: &Settlement) -> BTreeSet<Arc<str>
 }
 
 /// The thread that sends gap records.
-fn send_gaps(config: &Config, settlement: &Arc<Settlement>, stop: &Arc<Stop>) -> std::io::Result<gaps::sender::Sender> {
+fn send_gaps(
+    config: &Config,
+    kafka: Arc<kafka::Current>,
+    settlement: &Arc<Settlement>,
+    stop: &Arc<Stop>,
+) -> std::io::Result<gaps::sender::Sender> {
     let topics = config.topics();
     let topic = config.gap_topic.as_deref().or(topics.first().copied()).unwrap_or_default().to_owned();
     let encoder = GapEncoder::new(&config.encode, &config.agent.id);
-    let settings = gaps::sender::Settings { kafka: config.kafka.clone(), topic, encoder, idle: GAPS_IDLE };
+    let settings = gaps::sender::Settings { kafka, topic, encoder, idle: GAPS_IDLE };
     let bell = Arc::new(Bell::default());
     settlement.gaps_sent_by(Arc::clone(&bell));
     gaps::sender::Sender::start(settings, Arc::clone(settlement) as Arc<dyn gaps::sender::Store>, bell, Arc::clone(stop))
@@ -207,22 +262,30 @@ fn keep_snapshots(state: State, settlement: &Arc<Settlement>, interval: Duration
     Ok((bell, thread))
 }
 
-/// A thread that waits for the others to end, in the order of the data; tells when they have.
-fn end_in_order(
-    sources: Vec<JoinHandle<()>>,
-    lanes: &Arc<Lanes>,
-    settlement: &Arc<Settlement>,
-    gaps: gaps::sender::Sender,
-) -> std::io::Result<oneshot::Receiver<()>> {
-    let (ended, end) = oneshot::channel();
-    let (finishing, settling) = (Arc::clone(lanes), Arc::clone(settlement));
-    std::thread::Builder::new().name("finish".into()).spawn(move || {
-        // When the sources have ended, nothing more comes to the lanes.
-        for source in sources {
-            if source.join().is_err() {
-                tracing::error!("a source's thread panicked");
-            }
-        }
+/// Hears signals, shows progress, says what is waited for, until everything has ended; then writes the last snapshot.
+async fn attend(running: Running, signals: Signals) -> Result<bool, StartError> {
+    let Running {
+        stop,
+        settlement,
+        lanes,
+        live,
+        fleet,
+        asks: (ask, asks),
+        snapshots: (bell, keeper),
+        gaps,
+        mut service,
+        bells,
+        operator,
+        once,
+        _control,
+        _lock,
+    } = running;
+    let Signals { mut terminate, mut interrupt, mut hangup } = signals;
+    let (ended, mut end) = oneshot::channel();
+    let (finishing, settling, stopping) = (Arc::clone(&lanes), Arc::clone(&settlement), Arc::clone(&stop));
+    std::thread::Builder::new().name("sources".into()).spawn(move || {
+        // In the order of the data: when the sources have ended, nothing more comes to the lanes.
+        fleet.run(&asks, &stopping, once);
         finishing.finish();
         // Gaps go out when a snapshot has them.
         settling.hurry();
@@ -230,16 +293,7 @@ fn end_in_order(
         // Nobody waits any more only if the main task is gone.
         let _ = ended.send(());
     })?;
-    Ok(end)
-}
-
-/// Hears signals, shows progress, says what is waited for, until everything has ended; then writes the last snapshot.
-async fn attend(config: &Config, running: Running, signals: Signals) -> Result<bool, StartError> {
-    let Running { stop, settlement, lanes, sources, bells, snapshots: (bell, keeper), gaps, service, operator, _control, _lock } = running;
-    let (mut service, threads) = service;
-    let Signals { mut terminate, mut interrupt, mut hangup } = signals;
-    let mut end = end_in_order(sources, &lanes, &settlement, gaps)?;
-    let mut watch = Watch::new(config, &settlement);
+    let mut watch = Watch::new(&settlement);
     let (mut deadline, mut stopped): (Option<Instant>, Option<Instant>) = (None, None);
     let mut show = tokio::time::interval(if watch.line.is_some() { SHOW_EVERY } else { LOOK_EVERY });
     let mut open = tokio::time::interval(OPEN_EVERY);
@@ -250,11 +304,13 @@ async fn attend(config: &Config, running: Running, signals: Signals) -> Result<b
         tokio::select! {
             _ = &mut end => break,
             _ = open.tick(), if service.is_opening() => service.open(),
-            _ = terminate.recv() => deadline = Some(heard(&stop, &bells, deadline, config.agent.stop_timeout)),
-            _ = interrupt.recv() => deadline = Some(heard(&stop, &bells, deadline, config.agent.stop_timeout)),
-            _ = hangup.recv() => tracing::warn!("SIGHUP: this version reads its configuration only at start; restart it"),
+            _ = terminate.recv() => deadline = Some(heard(&stop, &ask, deadline, live.get().agent.stop_timeout)),
+            _ = interrupt.recv() => deadline = Some(heard(&stop, &ask, deadline, live.get().agent.stop_timeout)),
+            _ = hangup.recv() => reload_unasked(&ask, once),
             _ = show.tick() => {
-                watch.tick(&settlement, &lanes);
+                watch.tick(&live.get(), &settlement, &lanes);
+                let mut threads = bells.all();
+                threads.push(("snapshots".into(), Arc::clone(&bell)));
                 service.tick(&lanes, &threads, settlement.totals());
                 operator.watch_spill(Instant::now());
                 if deadline.is_some_and(|deadline| Instant::now() >= deadline) && stop.phase() != Phase::Now {
@@ -278,8 +334,17 @@ async fn attend(config: &Config, running: Running, signals: Signals) -> Result<b
     Ok(durable && pending.events == 0)
 }
 
+/// SIGHUP.
+fn reload_unasked(ask: &Sender<Ask>, once: bool) {
+    if once {
+        tracing::warn!("SIGHUP: a run --once reads its configuration only at its start");
+    } else if ask.send(Ask::Reload(None)).is_err() {
+        tracing::debug!("SIGHUP: too late, logferry is ending");
+    }
+}
+
 /// The first signal drains, the second one stops at once. Returns when draining ends at the latest.
-fn heard(stop: &Stop, bells: &[Arc<Bell>], deadline: Option<Instant>, timeout: Duration) -> Instant {
+fn heard(stop: &Stop, ask: &Sender<Ask>, deadline: Option<Instant>, timeout: Duration) -> Instant {
     let phase = if stop.phase() == Phase::Run { Phase::Drain } else { Phase::Now };
     tracing::info!(
         "{}",
@@ -290,75 +355,9 @@ fn heard(stop: &Stop, bells: &[Arc<Bell>], deadline: Option<Instant>, timeout: D
         }
     );
     stop.advance(phase);
-    for bell in bells {
-        bell.ring();
-    }
+    // It may have ended by itself.
+    let _ = ask.send(Ask::Look);
     deadline.unwrap_or_else(|| Instant::now() + timeout)
-}
-
-/// What people see: the live line, and every ten seconds what is waited for while nothing is acknowledged.
-struct Watch {
-    line: Option<Line>,
-    before: Totals,
-    delivered: u64,
-    said: Instant,
-    kafka: crate::kafka::Settings,
-    topics: Vec<Arc<str>>,
-    max_event: usize,
-    asking: Option<JoinHandle<()>>,
-}
-
-impl Watch {
-    fn new(config: &Config, settlement: &Settlement) -> Watch {
-        let before = settlement.totals();
-        let topics = config.topics().into_iter().map(Arc::from).collect();
-        Watch {
-            line: Line::on_terminal(),
-            before,
-            delivered: before.delivered.events,
-            said: Instant::now(),
-            kafka: config.kafka.clone(),
-            topics,
-            max_event: config.encode.max_event,
-            asking: None,
-        }
-    }
-
-    fn tick(&mut self, settlement: &Settlement, lanes: &Lanes) {
-        let totals = settlement.totals();
-        let conditions: Vec<Condition> = lanes.conditions().into_iter().map(|(_, condition)| condition).collect();
-        if let Some(line) = &mut self.line {
-            line.show(&Figures {
-                events: totals.delivered.events - self.before.delivered.events,
-                bytes: totals.delivered.bytes - self.before.delivered.bytes,
-                lag: settlement.lag(),
-                lanes: conditions.clone(),
-            });
-        }
-        if totals.delivered.events != self.delivered || totals.pending().events == 0 {
-            (self.delivered, self.said) = (totals.delivered.events, Instant::now());
-        } else if self.said.elapsed() >= SAY_EVERY {
-            self.said = Instant::now();
-            self.say(totals, &conditions);
-        }
-    }
-
-    /// Asks the cluster, in a thread of its own since it may take seconds, and logs what is waited for.
-    fn say(&mut self, totals: Totals, conditions: &[Condition]) {
-        if self.asking.as_ref().is_some_and(|asking| !asking.is_finished()) {
-            return;
-        }
-        let blocked = conditions.iter().find_map(|condition| match condition {
-            Condition::Blocked { words, .. } => Some(words.clone()),
-            _ => None,
-        });
-        let (kafka, topics, max_event) = (self.kafka.clone(), self.topics.clone(), self.max_event);
-        let ask = move || {
-            let words = blocked.unwrap_or_else(|| probe::one_line(&probe::cluster(&kafka, &topics, max_event, Duration::from_secs(5))));
-            tracing::warn!(events = totals.pending().events, "waiting for Kafka: {words}");
-        };
-        self.asking = std::thread::Builder::new().name("probe".into()).spawn(ask).ok();
-    }
 }
 
 /// Raises the limit of open files to what the system allows; returns it.

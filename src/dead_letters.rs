@@ -163,8 +163,8 @@ pub struct DeadLetters {
 impl DeadLetters {
     /// The dead letters of `settings.dir`, which is made with the first one. `kafka` is for the topic.
     #[must_use]
-    pub fn new(settings: &Settings, kafka: &crate::kafka::Settings, stop: Arc<Stop>) -> DeadLetters {
-        let topic = settings.topic.as_ref().map(|name| Mutex::new(Topic::new(Arc::clone(name), kafka.clone())));
+    pub fn new(settings: &Settings, kafka: &Arc<crate::kafka::Current>, stop: Arc<Stop>) -> DeadLetters {
+        let topic = settings.topic.as_ref().map(|name| Mutex::new(Topic::new(Arc::clone(name), Arc::clone(kafka))));
         DeadLetters { files: Mutex::new(Files::new(settings)), topic, stop }
     }
 

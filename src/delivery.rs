@@ -32,6 +32,8 @@ const IDLE: Duration = Duration::from_secs(600);
 const PAUSE: Duration = Duration::from_secs(2);
 /// The longest sleep while there is something to do; the word to stop is looked at after it.
 const POLL: Duration = Duration::from_millis(500);
+/// What is in flight under old settings of Kafka is waited for so long; what is not reported by then is sent again.
+const RENEW_PATIENCE: Duration = Duration::from_secs(5);
 /// A stop waits no longer than this for acknowledgements of what is on disk as well.
 const LAST_ACKS: Duration = Duration::from_secs(2);
 
@@ -74,6 +76,8 @@ pub struct Lane {
     delivered: bool,
     stalled: bool,
     paused: bool,
+    /// The producer is made anew as soon as nothing is in flight, and then at the latest.
+    renewing: Option<Instant>,
     /// Something was acknowledged since the last pause.
     busy: bool,
     /// Something was acknowledged since the producer was opened.
@@ -121,6 +125,7 @@ impl Lane {
             delivered: false,
             stalled: false,
             paused: false,
+            renewing: None,
             busy: false,
             proven: false,
             stuck: None,
@@ -137,6 +142,7 @@ impl Lane {
         loop {
             let taken = self.inbox.take(&mut self.fresh, &mut self.orders);
             self.obey();
+            self.renew();
             self.spill(taken == Taken::Closed);
             self.show_progress();
             if self.shared.stop.phase() == Phase::Now || (taken == Taken::Closed && self.is_finished()) {
@@ -189,11 +195,24 @@ impl Lane {
                 Order::Partitions(..) => {}
                 Order::Protect => drop(self.copy()),
                 Order::Pause(paused) => self.pause(paused),
+                Order::Renew => {
+                    let now = Instant::now();
+                    (self.retry_at, self.renewing) = (now, Some(now + RENEW_PATIENCE));
+                }
                 Order::Discard(answer) => {
                     // Whoever asked may have gone; it is in the books all the same.
                     let _ = answer.send(self.discard());
                 }
             }
+        }
+    }
+
+    /// Closes a producer of old settings, once nothing is in flight; the next one has the new ones.
+    fn renew(&mut self) {
+        let due = self.renewing.is_some_and(|until| self.in_flight() == 0 || Instant::now() >= until);
+        if due && self.ending.is_none() {
+            self.renewing = None;
+            self.close();
         }
     }
 

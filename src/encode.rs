@@ -66,7 +66,7 @@ impl Format {
 }
 
 /// What the encoder needs to know; built by `config/resolve.rs`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// The form of the messages.
     pub format: Format,

@@ -1,7 +1,7 @@
 //! A lane: everything bound for one topic, with a queue, a thread and a producer of its own, so that one bad topic holds up no other. This file has
 //! the queue and the registry; what a lane's thread does is [`crate::delivery`].
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -28,7 +28,7 @@ use crate::watchdog::LaneLook;
 #[derive(Debug)]
 pub struct Shared {
     /// For the producers.
-    pub kafka: crate::kafka::Settings,
+    pub kafka: Arc<crate::kafka::Current>,
     /// When the spills are used, and where they are.
     pub spill: spill::Settings,
     /// What the spills may take together.
@@ -36,7 +36,7 @@ pub struct Shared {
     /// Where events go that a topic refuses for good.
     pub letters: DeadLetters,
     /// `kafka.max_rate`.
-    pub rate: Option<Rate>,
+    pub rate: Mutex<Option<Arc<Rate>>>,
     /// The byte budget; all lanes' windows in librdkafka together take at most half of it.
     pub budget: Arc<Budget>,
     /// Where acknowledgements go.
@@ -112,6 +112,8 @@ pub enum Order {
     Protect,
     /// Whether to stop sending.
     Pause(bool),
+    /// The settings of Kafka are others: the producer is to be made anew.
+    Renew,
     /// All that waits is dropped; what that was is told.
     Discard(Sender<Vec<(Arc<str>, Count)>>),
 }
@@ -341,6 +343,32 @@ impl Lanes {
             inbox.order(order);
             true
         })
+    }
+
+    /// Tells every lane something.
+    pub fn order_all(&self, order: impl Fn() -> Order) {
+        let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.values().for_each(|(inbox, _)| inbox.order(order()));
+    }
+
+    /// Ends the lanes of topics that are not `wanted`, that nobody has an entrance to, and that have nothing left. Whether lanes are left that
+    /// are not wanted.
+    pub fn retire(&self, wanted: &HashSet<&str>) -> bool {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_left = |topic: &Arc<str>, inbox: &Arc<Inbox>| {
+            // Its thread has one, the list has the other.
+            let alone = Arc::strong_count(inbox) <= 2 && inbox.condition() != Condition::Paused;
+            !wanted.contains(&**topic) && alone && self.shared.settlement.is_done_with(topic)
+        };
+        let left: Vec<Arc<str>> =
+            lanes.iter().filter(|(topic, (inbox, _))| is_left(topic, inbox)).map(|(topic, _)| Arc::clone(topic)).collect();
+        for (inbox, thread) in left.iter().filter_map(|topic| lanes.remove(topic)) {
+            inbox.close();
+            if thread.join().is_err() {
+                tracing::error!("a lane's thread panicked");
+            }
+        }
+        lanes.keys().any(|topic| !wanted.contains(&**topic))
     }
 
     /// Tells every lane that nothing more comes, and waits until all have ended: they have sent everything, or [`Stop`] said now.

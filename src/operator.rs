@@ -12,13 +12,13 @@ pub mod view;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use letters::Deed;
 
 use crate::control::letters::{Letter, List};
 use crate::control::protocol::{Change, Left, Spilled};
-use crate::control::status::{Lane, Memory, Spill, Status, Stream};
+use crate::control::status::{Lane, Memory, Reload, Spill, Status, Stream};
 use crate::control::user::User;
 use crate::control::{Operator, Refusal};
 use crate::dead_letters;
@@ -59,26 +59,63 @@ pub struct Settings {
 }
 
 /// The running daemon.
-#[derive(Debug)]
 pub struct Running {
-    settings: Settings,
+    settings: Mutex<Arc<Settings>>,
     settlement: Arc<Settlement>,
     lanes: Arc<Lanes>,
     forecast: Mutex<(Forecast, Teller)>,
-    arrivals: Vec<(Arc<str>, Arc<Arrivals>)>,
+    arrivals: Mutex<Logs>,
+    reloads: Mutex<Reload>,
+    reload: Box<Reloader>,
+}
+
+/// The arrival log of each source that has one.
+type Logs = Vec<(Arc<str>, Arc<Arrivals>)>;
+
+/// Has the configuration read anew, and waits for what comes of it, in words.
+type Reloader = dyn Fn() -> Result<String, String> + Send + Sync;
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("settings", &self.settings).finish_non_exhaustive()
+    }
 }
 
 impl Running {
-    /// What the control socket needs of the daemon.
+    /// What the control socket needs of the daemon. `reload` has the configuration read anew and says what came of it, in half a minute at most.
     #[must_use]
-    pub fn new(settings: Settings, settlement: Arc<Settlement>, lanes: Arc<Lanes>) -> Running {
-        Running { settings, settlement, lanes, forecast: Mutex::default(), arrivals: Vec::new() }
+    pub fn new(
+        settings: Settings,
+        settlement: Arc<Settlement>,
+        lanes: Arc<Lanes>,
+        reload: impl Fn() -> Result<String, String> + Send + Sync + 'static,
+    ) -> Running {
+        let settings = Mutex::new(Arc::new(settings));
+        let (forecast, arrivals, reloads) = Default::default();
+        Running { settings, settlement, lanes, forecast, arrivals, reloads, reload: Box::new(reload) }
     }
 
-    /// The same with the arrival logs of these sources.
-    #[must_use]
-    pub fn with_arrivals(self, arrivals: Vec<(Arc<str>, Arc<Arrivals>)>) -> Running {
-        Running { arrivals, ..self }
+    fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// From now on these settings hold.
+    pub fn reconfigure(&self, settings: Settings) {
+        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+
+    /// From now on these are the arrival logs of the sources that run.
+    pub fn show_arrivals(&self, arrivals: Logs) {
+        *self.arrivals.lock().unwrap_or_else(PoisonError::into_inner) = arrivals;
+    }
+
+    /// The configuration was read anew just now; or it was refused, for these reasons.
+    pub fn note_reload(&self, outcome: Result<(), String>) {
+        let at_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        let mut reloads = self.reloads.lock().unwrap_or_else(PoisonError::into_inner);
+        let successful = outcome.is_ok();
+        let good_s = if successful { Some(at_s) } else { reloads.good_s };
+        *reloads = Reload { number: reloads.number + 1, successful: Some(successful), at_s: Some(at_s), good_s, refused: outcome.err() };
     }
 
     /// To be called about once a second: notes what the spills take, and logs when they will be full, as often as that is worth it.
@@ -150,7 +187,7 @@ impl Running {
             self.settlement.hurry();
             Ok(())
         };
-        letters::carry_out(&shared.letters, &shared.kafka, (id, deed), user, &mut book)
+        letters::carry_out(&shared.letters, &shared.kafka.get(), (id, deed), user, &mut book)
     }
 
     fn conditions(&self) -> HashMap<Arc<str>, Condition> {
@@ -166,25 +203,27 @@ impl Operator for Running {
         for (topic, condition, spill) in &shown {
             lanes.insert(topic.to_string(), Lane { spill: view::lane_spill(spill), ..view::lane(Some(condition)) });
         }
-        let mut books = view::books(&self.settings, &self.settlement);
-        for (name, arrivals) in &self.arrivals {
+        let settings = self.settings();
+        let mut books = view::books(&settings, &self.settlement);
+        for (name, arrivals) in &*self.arrivals.lock().unwrap_or_else(PoisonError::into_inner) {
             let source = books.sources.entry(name.to_string()).or_default();
             (source.arrivals_bytes, source.unprotected) = (arrivals.bytes(), arrivals.is_unprotected());
             source.arrivals_full = arrivals.why_full();
         }
         let full = shown.iter().find_map(|(_, _, spill)| spill.full);
         let bytes = self.lanes.shared().room.used();
-        let full_in = self.forecast.lock().unwrap_or_else(PoisonError::into_inner).0.full_in(self.settings.spill.max_size);
+        let full_in = self.forecast.lock().unwrap_or_else(PoisonError::into_inner).0.full_in(settings.spill.max_size);
         Ok(Status {
             running: true,
             lanes,
             memory: Memory { used: budget.used() as u64, limit: budget.limit() as u64 },
             spill: Spill {
-                max_bytes: self.settings.spill.max_size,
+                max_bytes: settings.spill.max_size,
                 bytes,
                 full_in_seconds: full_in.map(|time| time.as_secs()),
                 full: full.map(str::to_owned),
             },
+            reload: self.reloads.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             ..books
         })
     }
@@ -196,7 +235,7 @@ impl Operator for Running {
     }
 
     fn streams(&self) -> Vec<Stream> {
-        view::streams(&self.settings, &self.settlement)
+        view::streams(&self.settings(), &self.settlement)
     }
 
     fn spilled(&self, lane: &str) -> Spilled {
@@ -219,8 +258,8 @@ impl Operator for Running {
                 let id = view::stream_id(stream)?;
                 let (row, _) = self.settlement.stream(id).ok_or_else(|| view::no_stream(stream))?;
                 let place = match Place::of(&row) {
-                    Some(place) => format!("entry {}", journal::seek(&self.settings, &row, &place, to)?.place.through),
-                    None => format!("byte {}", seek::position(&seek::open(&self.settings, &row)?, &row, to)?.offset),
+                    Some(place) => format!("entry {}", journal::seek(&self.settings(), &row, &place, to)?.place.through),
+                    None => format!("byte {}", seek::position(&seek::open(&self.settings(), &row)?, &row, to)?.offset),
                 };
                 // The thread of the source has its own idea of where it stands, and takes no other while it runs.
                 Err(Refusal(format!(
@@ -258,11 +297,16 @@ impl Operator for Running {
         }
     }
 
+    fn reload(&self) -> Result<String, Refusal> {
+        (self.reload)().map_err(Refusal)
+    }
+
     fn drain(&self, timeout: Duration, tell: &mut dyn FnMut(&Left) -> bool) -> Result<Option<Left>, Refusal> {
-        let mut drain = drain::Drain::begin(&self.settings, &self.settlement);
+        let settings = self.settings();
+        let mut drain = drain::Drain::begin(&settings, &self.settlement);
         let until = Instant::now() + timeout;
         loop {
-            let Some(mut left) = drain.left(&self.settings, &self.settlement) else { return Ok(None) };
+            let Some(mut left) = drain.left(&settings, &self.settlement) else { return Ok(None) };
             left.blocked = view::obstacles(&self.lanes.conditions());
             if Instant::now() >= until || !tell(&left) {
                 return Ok(Some(left));

@@ -53,6 +53,13 @@ impl Rule {
     pub fn new(name: &str, when: When, action: Action) -> Rule {
         Rule { name: name.into(), when, action, tally: Tally::default() }
     }
+
+    /// Whether both have the same name and do the same. A regex can't be compared, but its text can, which `Debug` shows.
+    #[must_use]
+    pub fn is_like(&self, other: &Rule) -> bool {
+        let written = |rule: &Rule| format!("{:?}", (&rule.name, &rule.when, &rule.action));
+        written(self) == written(other)
+    }
 }
 
 /// What a rule does with the events that it concerns.

@@ -243,6 +243,22 @@ impl Settlement {
         inner.dirty.insert(id);
     }
 
+    /// Where something of a source is on its way in memory alone: the topics. Without any, all its streams stand where they were read to.
+    #[must_use]
+    pub fn on_its_way(&self, source: &str) -> HashSet<Arc<str>> {
+        let inner = self.lock();
+        let streams = inner.streams.values().filter(|entry| !entry.waiting.is_empty() && *entry.known().source == *source);
+        streams.flat_map(Entry::unsettled).collect()
+    }
+
+    /// Whether nothing is on its way to a topic, in memory or on disk.
+    #[must_use]
+    pub fn is_done_with(&self, topic: &str) -> bool {
+        let inner = self.lock();
+        let spilled = inner.lanes.get(topic).is_some_and(|row| !row.pending.is_empty());
+        !spilled && !inner.streams.values().filter(|entry| !entry.waiting.is_empty()).flat_map(Entry::unsettled).any(|lane| *lane == *topic)
+    }
+
     /// Whether nothing of a stream is on its way: its position is where it was read to.
     #[must_use]
     pub fn is_idle(&self, id: StreamId) -> bool {

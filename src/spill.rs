@@ -58,7 +58,7 @@ use window::Window;
 pub use write::Piece;
 
 /// What the spills need to know; built by `config/resolve.rs`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The directory that holds one directory for each lane.
     pub dir: PathBuf,

@@ -165,6 +165,8 @@ fn takes(kind: Kind) -> &'static str {
         Kind::Servers | Kind::Patterns { .. } | Kind::Addresses | Kind::Networks | Kind::Words | Kind::Matches | Kind::Fields => "list",
         Kind::Mode => "octal mode",
         Kind::Zone => "time zone",
+        Kind::Regex => "regex",
+        Kind::Encoding => "encoding",
         Kind::Priority => "priority or range",
         Kind::Texts | Kind::Properties => "table",
     }

@@ -2,6 +2,7 @@
 //! Apart because it is the one place that knows both sides. Reads files only through [`Machine::read`].
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use figment::Figment;
@@ -131,6 +132,11 @@ pub fn resolve(mut collected: Collected, machine: &Machine<'_>) -> Result<Config
     (config.rules, config.tests) = super::rules::judge(lists, &config.types(), &mut found.problems);
     topics(&config, &mut found);
     if found.problems.is_empty() { Ok(Config { warnings: found.warnings, ..config }) } else { Err(sorted(&mut found)) }
+}
+
+/// `agent.state_dir`, whatever is wrong elsewhere.
+pub(super) fn state_dir_of(collected: Collected, machine: &Machine<'_>) -> Option<PathBuf> {
+    merge(collected, machine).0.extract_inner("agent.state_dir").ok()
 }
 
 /// Judges the topics together: how many there are, and that dead letters have one of their own.

@@ -15,8 +15,8 @@ use crate::rules::when::{Of, When};
 use crate::rules::{Action, Rule};
 pub use actions::ACTIONS;
 use actions::action;
-use conditions::Judge;
 pub use conditions::CONDITIONS;
+use conditions::Judge;
 use entries::tables;
 pub use tests::{Expected, Test};
 

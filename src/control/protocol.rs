@@ -109,6 +109,8 @@ pub enum Request {
         /// Whether it is to be done.
         go: bool,
     },
+    /// Has the configuration read anew: [`Answer::Text`].
+    Reload,
     /// Waits until all that exists now is acknowledged: [`Answer::Progress`], at last [`Answer::Drained`].
     Drain {
         /// At most so long, seconds.
@@ -238,6 +240,7 @@ mod tests {
             Request::Change { change, go: true },
             Request::Change { change: Change::Discard { lane: "t".into() }, go: false },
             Request::Drain { timeout_s: 300 },
+            Request::Reload,
         ];
         for request in requests {
             let line = question(&request).unwrap();

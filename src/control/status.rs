@@ -169,6 +169,22 @@ pub struct Memory {
     pub limit: u64,
 }
 
+/// The last time that the configuration was read anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reload {
+    /// How often that was, refused ones included.
+    pub number: u64,
+    /// Whether the last one holds; `None`: there was none.
+    pub successful: Option<bool>,
+    /// When it was, seconds since 1970.
+    pub at_s: Option<u64>,
+    /// When the last one was that holds.
+    pub good_s: Option<u64>,
+    /// Why the last one was refused: all mistakes, a line each.
+    pub refused: Option<String>,
+}
+
 /// Everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -195,6 +211,8 @@ pub struct Status {
     pub gaps: Gaps,
     /// In memory.
     pub memory: Memory,
+    /// Of the configuration.
+    pub reload: Reload,
 }
 
 /// One stream, as `positions` shows it.

@@ -39,7 +39,7 @@ type Answer = (Arc<str>, bool);
 /// The watchdog with its eyes and ears.
 struct Watch {
     dog: Watchdog,
-    kafka: crate::kafka::Settings,
+    kafka: Arc<crate::kafka::Current>,
     sender: Sender<Answer>,
     answers: Receiver<Answer>,
     /// It was said why it is silent.
@@ -48,11 +48,11 @@ struct Watch {
 
 impl Service {
     /// A service that is ready when `opening` is over.
-    pub(super) fn new(kafka: &crate::kafka::Settings, opening: Opening) -> Service {
+    pub(super) fn new(kafka: Arc<crate::kafka::Current>, opening: Opening) -> Service {
         // Half of it: systemd waits for the whole once more from the last sign of life on.
         let watch = Systemd::watchdog().map(|time| {
             let (sender, answers) = channel();
-            Watch { dog: Watchdog::new(time / 2), kafka: kafka.clone(), sender, answers, told: false }
+            Watch { dog: Watchdog::new(time / 2), kafka, sender, answers, told: false }
         });
         Service { systemd: Systemd::default(), opening: Some(opening), said: None, stopping: false, watch }
     }
@@ -113,7 +113,7 @@ impl Watch {
 
     /// In a thread of its own, since it may take seconds; there is one at a time.
     fn ask(&self, topic: Arc<str>) {
-        let (kafka, answers) = (self.kafka.clone(), self.sender.clone());
+        let (kafka, answers) = (self.kafka.get(), self.sender.clone());
         let ask = move || {
             let answer = alive::answers(&kafka, &topic, ANSWER);
             tracing::debug!(%topic, answer, "Kafka was asked because nothing moves");

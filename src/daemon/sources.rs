@@ -1,112 +1,209 @@
-//! The sources of the daemon: what each type is made with, and its threads. Apart from the rest of the wiring because it grows with the types.
+//! How a source of each type is made, and its thread. Apart from the rest of the wiring because it grows with the types.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 
+use super::way::{Exchange, Way};
 use super::{StartError, raise_descriptor_limit};
-use crate::batch::{Batch, StreamId};
 use crate::bell::Bell;
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::encode::{self, Encoder};
-use crate::lane::{Entrance, LaneError, Lanes};
-use crate::pool::Pool;
+use crate::lane::{Entrance, Lanes};
 use crate::rules::engine::Engine;
-use crate::settlement::Settlement;
 use crate::shutdown::Stop;
 use crate::source::file::held::Held;
 use crate::source::file::watch::Watcher;
-use crate::source::file::{Common, FileSource};
+use crate::source::file::{self, FileSource};
 use crate::source::journald::{self, Journald};
 use crate::source::syslog::arrival::{self, Arrivals};
+use crate::source::syslog::listen::tls::Renew;
 use crate::source::syslog::{self, Syslog};
-use crate::source::{Opening, Outlet, new_stream};
+use crate::source::{Opening, new_stream};
 
-/// Between a source and its lane: takes each batch through the rules, encodes it and queues it.
-struct Way {
-    /// `None`: no rule concerns the source.
-    rules: Option<Engine>,
-    settlement: Arc<Settlement>,
-    encoder: Encoder,
-    lane: Entrance,
-    pool: Arc<Pool>,
-}
-
-impl Outlet for Way {
-    fn push(&mut self, mut batch: Batch) {
-        if !self.sift(&mut batch) {
-            self.pool.give_block(batch.bytes);
-            self.pool.give_events(batch.events);
-            return;
-        }
-        let arena = self.encoder.arena_for(&batch).map(|capacity| self.pool.block(capacity)).unwrap_or_default();
-        let (batch, freed) = self.encoder.encode(batch, arena);
-        if let Some(block) = freed {
-            self.pool.give_block(block);
-        }
-        self.lane.send(batch);
-    }
-
-    fn skips(&self) -> bool {
-        self.rules.is_some()
-    }
-
-    fn protect(&mut self, _: StreamId) {
-        // All of the lane: what is on disk has to come before what is only in memory.
-        self.lane.protect();
-    }
-
-    fn fits(&self, bytes: &[u8]) -> usize {
-        self.encoder.fits(bytes)
-    }
-}
-
-impl Way {
-    /// Takes the batch through the rules; whether anything of it is left.
-    fn sift(&mut self, batch: &mut Batch) -> bool {
-        let Some(rules) = &mut self.rules else { return true };
-        let stream = Arc::clone(&batch.stream);
-        let sifted = rules.run(batch, || self.settlement.began(stream.id, &stream.topic));
-        batch.charge.resize(encode::charge_for(batch.bytes.capacity(), batch.events.len()));
-        if let Some(sifted) = sifted {
-            self.settlement.sift(stream.id, batch.ticket, &stream.topic, sifted, batch.events.is_empty());
-        }
-        !batch.events.is_empty()
-    }
-}
-
-/// The sources that run.
-#[derive(Default)]
-pub(super) struct Sources {
-    pub(super) threads: Vec<JoinHandle<()>>,
-    /// What wakes each of them.
-    pub(super) bells: Vec<Arc<Bell>>,
-    /// Held by those that are not open yet.
-    pub(super) opening: Opening,
-    /// The arrival log of each source that has one.
-    pub(super) arrivals: Vec<(Arc<str>, Arc<Arrivals>)>,
+/// A source that runs.
+pub(super) struct Source {
+    pub(super) thread: JoinHandle<()>,
+    /// Its own word to stop.
+    pub(super) stop: Arc<Stop>,
+    /// Where other rules are left for it.
+    rules: Exchange,
+    /// Its arrival log, and what has its certificates read again.
+    pub(super) syslog: Option<(Arc<Arrivals>, Renew)>,
 }
 
 /// What sources are made with.
-struct Ground<'a> {
-    config: &'a Config,
-    lanes: &'a Lanes,
+pub(super) struct Ground {
+    pub(super) lanes: Arc<Lanes>,
+    stop: Arc<Stop>,
+    once: bool,
     /// One lane may hold an equal share of the memory at most.
-    portions: HashMap<&'a str, Arc<Budget>>,
+    portions: HashMap<Arc<str>, Arc<Budget>>,
+    held: Arc<Held>,
+    descriptors: usize,
+    /// Files that each source may hold open.
+    max_open: Arc<AtomicUsize>,
+    /// Held by those that are not open yet.
+    pub(super) opening: Opening,
+    pub(super) bells: Bells,
 }
 
-impl Ground<'_> {
-    /// A way to the lane of this topic, for events of this form from the source of this name and type.
-    fn way(&self, topic: &Arc<str>, encode: &encode::Settings, source: (&str, &str)) -> Result<Way, LaneError> {
+/// The bells at which the threads of sources rest, with their names; for the watchdog. A source that has ended leaves it at the next look.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Bells(Arc<Mutex<Vec<(Arc<str>, Weak<Bell>)>>>);
+
+impl Bells {
+    fn add(&self, name: &str, bell: &Arc<Bell>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((name.into(), Arc::downgrade(bell)));
+    }
+
+    /// Those of sources that run.
+    pub(super) fn all(&self) -> Vec<(Arc<str>, Arc<Bell>)> {
+        let mut bells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        bells.retain(|(_, bell)| bell.strong_count() > 0);
+        bells.iter().filter_map(|(name, bell)| Some((Arc::clone(name), bell.upgrade()?))).collect()
+    }
+}
+
+/// What a source's thread is begun with.
+struct Begin {
+    stop: Arc<Stop>,
+    bell: Arc<Bell>,
+    rules: Exchange,
+    thread: std::thread::Builder,
+}
+
+impl Ground {
+    /// For the sources of this configuration.
+    pub(super) fn new(config: &Config, lanes: Arc<Lanes>, stop: Arc<Stop>, once: bool) -> Ground {
+        let held = Held::new(config.agent.hold_deleted);
+        let (portions, max_open, opening, bells) = Default::default();
+        let mut ground = Ground { lanes, stop, once, portions, held, descriptors: raise_descriptor_limit(), max_open, opening, bells };
+        ground.measure(config);
+        ground
+    }
+
+    /// Memory and open files are shared among the sources of this configuration from now on.
+    pub(super) fn measure(&mut self, config: &Config) {
+        let whole = &self.lanes.shared().budget;
+        whole.set_limit(config.agent.memory);
+        let topics = config.topics();
+        let share = config.agent.memory / topics.len().max(1);
+        self.portions.retain(|topic, _| topics.contains(&&**topic));
+        for topic in topics {
+            self.portions.entry(topic.into()).or_insert_with(|| whole.share(share)).set_limit(share);
+        }
+        self.max_open.store(self.descriptors / 2 / config.files.len().max(1), Ordering::Relaxed);
+    }
+
+    /// Starts the source of this name; does nothing if there is none.
+    ///
+    /// # Errors
+    /// See [`StartError`]; the source does not run then.
+    pub(super) fn start(&self, config: &Config, name: &str) -> Result<Option<Source>, StartError> {
+        if let Some(settings) = config.files.iter().find(|source| *source.name == *name) {
+            return self.file(config, settings).map(Some);
+        }
+        if let Some(settings) = config.syslogs.iter().find(|source| *source.name == *name) {
+            return self.syslog(config, settings).map(Some);
+        }
+        config.journals.iter().find(|source| *source.name == *name).map(|settings| self.journal(config, settings)).transpose()
+    }
+
+    fn file(&self, config: &Config, settings: &file::Settings) -> Result<Source, StartError> {
         let shared = self.lanes.shared();
-        Ok(Way {
-            rules: Engine::new(&self.config.rules, source, encode.zone.clone(), encode.room()),
+        let common = file::Common {
+            host: Arc::clone(&config.agent.host),
+            settlement: Arc::clone(&shared.settlement),
+            budget: self.budget(&settings.topic),
+            pool: Arc::clone(&shared.pool),
+            max_event: config.encode.max_event,
+            forget_after: config.agent.forget_after,
+            held: Arc::clone(&self.held),
+            keep_free: config.spill.keep_free,
+            max_open: Arc::clone(&self.max_open),
+        };
+        let Begin { stop, bell, rules, thread } = self.begin(&settings.name, "file");
+        let rung = Arc::clone(&bell);
+        let way = self.way(config, &settings.topic, &config.encode, (&settings.name, "file"), &rules)?;
+        let source = FileSource::new(settings.clone(), common, way, Watcher::new(move || rung.ring()));
+        let (stopping, opening, once) = (Arc::clone(&stop), self.opening.clone(), self.once);
+        let thread = thread.spawn(move || source.run(&stopping, &bell, opening, once))?;
+        Ok(Source { thread, stop, rules, syslog: None })
+    }
+
+    fn syslog(&self, config: &Config, settings: &syslog::Settings) -> Result<Source, StartError> {
+        let shared = self.lanes.shared();
+        let encode = encoded(config, settings);
+        let common = syslog::Common {
+            host: Arc::clone(&config.agent.host),
+            settlement: Arc::clone(&shared.settlement),
+            budget: self.budget(&settings.topic),
+            pool: Arc::clone(&shared.pool),
+            room: Arc::clone(&shared.room),
+            spill: config.spill.clone(),
+            dir: arrivals_dir(config),
+            piece: encode::always_fits(&encode),
+            mint: new_stream,
+        };
+        let Begin { stop, bell, rules, thread } = self.begin(&settings.name, "syslog");
+        let way = self.way(config, &settings.topic, &encode, (&settings.name, "syslog"), &rules)?;
+        let source = Syslog::open(settings.clone(), common, way, &bell)?;
+        let syslog = Some((source.arrivals(), source.renew()));
+        let (stopping, opening, once) = (Arc::clone(&stop), self.opening.clone(), self.once);
+        let thread = thread.spawn(move || source.run(&stopping, &bell, opening, once))?;
+        Ok(Source { thread, stop, rules, syslog })
+    }
+
+    fn journal(&self, config: &Config, settings: &journald::Settings) -> Result<Source, StartError> {
+        let shared = self.lanes.shared();
+        let common = journald::Common {
+            host: Arc::clone(&config.agent.host),
+            settlement: Arc::clone(&shared.settlement),
+            budget: self.budget(&settings.topic),
+            pool: Arc::clone(&shared.pool),
+            encode: config.encode.before_rewriting(),
+            forget_after: config.agent.forget_after,
+            mint: new_stream,
+        };
+        let Begin { stop, bell, rules, thread } = self.begin(&settings.name, "journald");
+        let rung = Arc::clone(&bell);
+        let way = self.way(config, &settings.topic, &config.encode, (&settings.name, "journald"), &rules)?;
+        let source = Journald::new(settings.clone(), common, way, Watcher::new(move || rung.ring()));
+        let (stopping, opening, once) = (Arc::clone(&stop), self.opening.clone(), self.once);
+        let thread = thread.spawn(move || source.run(&stopping, &bell, opening, once))?;
+        Ok(Source { thread, stop, rules, syslog: None })
+    }
+
+    fn begin(&self, name: &Arc<str>, kind: &'static str) -> Begin {
+        self.lanes.shared().settlement.note_kind(name, kind);
+        let bell = Arc::new(Bell::default());
+        let thread_name = format!("source {name}");
+        self.bells.add(&thread_name, &bell);
+        let thread = std::thread::Builder::new().name(thread_name);
+        Begin { stop: self.stop.below(Arc::clone(&bell)), bell, rules: Exchange::default(), thread }
+    }
+
+    /// A way to the lane of this topic, for events of this form from the source of this name and type.
+    fn way(
+        &self,
+        config: &Config,
+        topic: &Arc<str>,
+        encode: &encode::Settings,
+        source: (&str, &str),
+        others: &Exchange,
+    ) -> Result<Box<Way>, StartError> {
+        let shared = self.lanes.shared();
+        Ok(Box::new(Way {
+            rules: Engine::new(&config.rules, source, encode.zone.clone(), encode.room()),
+            others: others.clone(),
             settlement: Arc::clone(&shared.settlement),
             encoder: Encoder::new(encode),
             lane: Entrance::new(self.lanes.inbox(topic)?),
             pool: Arc::clone(&shared.pool),
-        })
+        }))
     }
 
     /// The share of the memory that sources of this topic have.
@@ -115,101 +212,30 @@ impl Ground<'_> {
     }
 }
 
-/// Starts one thread for each source.
-pub(super) fn start(config: &Config, lanes: &Lanes, stop: &Arc<Stop>, once: bool) -> Result<Sources, StartError> {
-    let shared = lanes.shared();
-    let topics = config.topics();
-    let portions = topics.iter().map(|topic| (*topic, shared.budget.share(config.agent.memory / topics.len()))).collect();
-    let ground = Ground { config, lanes, portions };
-    let mut sources = Sources::default();
-    start_files(&ground, &mut sources, stop, once)?;
-    start_syslogs(&ground, &mut sources, stop, once)?;
-    start_journals(&ground, &mut sources, stop, once)?;
-    Ok(sources)
+/// Gives a source that goes on the rules of this configuration.
+pub(super) fn exchange_rules(config: &Config, name: &str, source: &Source) {
+    let types = config.types();
+    // Rules don't concern the journal.
+    let Some((_, kind)) = types.iter().find(|(known, kind)| **known == *name && *kind != "journald") else { return };
+    let encode = config.syslogs.iter().find(|settings| *settings.name == *name).map_or(config.encode.clone(), |it| encoded(config, it));
+    let room = encode.room();
+    tracing::debug!(source = name, kind, "other rules");
+    source.rules.leave(Engine::of(&config.rules, (name, kind), encode.zone, room));
 }
 
-fn start_files(ground: &Ground<'_>, sources: &mut Sources, stop: &Arc<Stop>, once: bool) -> Result<(), StartError> {
-    let (config, shared) = (ground.config, ground.lanes.shared());
-    let descriptors = raise_descriptor_limit();
-    let held = Held::new(config.agent.hold_deleted);
-    for settings in &config.files {
-        shared.settlement.note_kind(&settings.name, "file");
-        let common = Common {
-            host: Arc::clone(&config.agent.host),
-            settlement: Arc::clone(&shared.settlement),
-            budget: ground.budget(&settings.topic),
-            pool: Arc::clone(&shared.pool),
-            max_event: config.encode.max_event,
-            forget_after: config.agent.forget_after,
-            held: Arc::clone(&held),
-            keep_free: config.spill.keep_free,
-            max_open: descriptors / 2 / config.files.len().max(1),
-        };
-        let bell = Arc::new(Bell::default());
-        let rung = Arc::clone(&bell);
-        let way = Box::new(ground.way(&settings.topic, &config.encode, (&settings.name, "file"))?);
-        let source = FileSource::new(settings.clone(), common, way, Watcher::new(move || rung.ring()));
-        let (stopping, resting, opening) = (Arc::clone(stop), Arc::clone(&bell), sources.opening.clone());
-        let thread = std::thread::Builder::new().name(format!("source {}", settings.name));
-        sources.threads.push(thread.spawn(move || source.run(&stopping, &resting, opening, once))?);
-        sources.bells.push(bell);
-    }
-    Ok(())
+/// How a syslog source's events are encoded.
+fn encoded(config: &Config, settings: &syslog::Settings) -> encode::Settings {
+    encode::Settings { zone: settings.zone.clone(), ..config.encode.clone() }
 }
 
-fn start_syslogs(ground: &Ground<'_>, sources: &mut Sources, stop: &Arc<Stop>, once: bool) -> Result<(), StartError> {
-    let (config, shared) = (ground.config, ground.lanes.shared());
-    let dir = config.agent.state_dir.join("arrivals");
+fn arrivals_dir(config: &Config) -> std::path::PathBuf {
+    config.agent.state_dir.join("arrivals")
+}
+
+/// Says which arrival logs hold something that nobody reads.
+pub(super) fn tell_left_over(config: &Config) {
+    let dir = arrivals_dir(config);
     for (source, bytes) in arrival::left_over(&dir, config.syslogs.iter().map(|source| &*source.name)) {
         tracing::warn!(source, bytes, log = %dir.join(format!("{source}.log")).display(), "the arrival log of a source of type syslog that the configuration does not have is kept, and not read: give the source back, or delete the log");
     }
-    for settings in &config.syslogs {
-        shared.settlement.note_kind(&settings.name, "syslog");
-        let encode = encode::Settings { zone: settings.zone.clone(), ..config.encode.clone() };
-        let common = syslog::Common {
-            host: Arc::clone(&config.agent.host),
-            settlement: Arc::clone(&shared.settlement),
-            budget: ground.budget(&settings.topic),
-            pool: Arc::clone(&shared.pool),
-            room: Arc::clone(&shared.room),
-            spill: config.spill.clone(),
-            dir: dir.clone(),
-            piece: encode::always_fits(&encode),
-            mint: new_stream,
-        };
-        let bell = Arc::new(Bell::default());
-        let way = Box::new(ground.way(&settings.topic, &encode, (&settings.name, "syslog"))?);
-        let source = Syslog::open(settings.clone(), common, way, &bell)?;
-        sources.arrivals.push((Arc::clone(&settings.name), source.arrivals()));
-        let (stopping, resting, opening) = (Arc::clone(stop), Arc::clone(&bell), sources.opening.clone());
-        let thread = std::thread::Builder::new().name(format!("source {}", settings.name));
-        sources.threads.push(thread.spawn(move || source.run(&stopping, &resting, opening, once))?);
-        sources.bells.push(bell);
-    }
-    Ok(())
-}
-
-fn start_journals(ground: &Ground<'_>, sources: &mut Sources, stop: &Arc<Stop>, once: bool) -> Result<(), StartError> {
-    let (config, shared) = (ground.config, ground.lanes.shared());
-    for settings in &config.journals {
-        shared.settlement.note_kind(&settings.name, "journald");
-        let common = journald::Common {
-            host: Arc::clone(&config.agent.host),
-            settlement: Arc::clone(&shared.settlement),
-            budget: ground.budget(&settings.topic),
-            pool: Arc::clone(&shared.pool),
-            encode: config.encode.before_rewriting(),
-            forget_after: config.agent.forget_after,
-            mint: new_stream,
-        };
-        let bell = Arc::new(Bell::default());
-        let rung = Arc::clone(&bell);
-        let way = Box::new(ground.way(&settings.topic, &config.encode, (&settings.name, "journald"))?);
-        let source = Journald::new(settings.clone(), common, way, Watcher::new(move || rung.ring()));
-        let (stopping, resting, opening) = (Arc::clone(stop), Arc::clone(&bell), sources.opening.clone());
-        let thread = std::thread::Builder::new().name(format!("source {}", settings.name));
-        sources.threads.push(thread.spawn(move || source.run(&stopping, &resting, opening, once))?);
-        sources.bells.push(bell);
-    }
-    Ok(())
 }

@@ -14,7 +14,7 @@ fn settings(dir: &Path) -> Settings {
 
 fn open(settings: &Settings) -> DeadLetters {
     let kafka = crate::kafka::Settings { bootstrap_servers: Vec::new(), properties: Vec::new() };
-    DeadLetters::new(settings, &kafka, Arc::default())
+    DeadLetters::new(settings, &crate::kafka::Current::new(kafka), Arc::default())
 }
 
 fn letter(id: &str, bytes: usize) -> Letter {
@@ -82,7 +82,8 @@ fn a_topic_that_does_not_answer_holds_up_no_stop() {
     let stop = Arc::new(Stop::default());
     stop.advance(crate::shutdown::Phase::Now);
     let kafka = crate::kafka::Settings { bootstrap_servers: vec!["127.0.0.1:1".to_owned()], properties: Vec::new() };
-    let letters = DeadLetters::new(&Settings { topic: Some("dead".into()), ..settings(dir.path()) }, &kafka, stop);
+    let letters =
+        DeadLetters::new(&Settings { topic: Some("dead".into()), ..settings(dir.path()) }, &crate::kafka::Current::new(kafka), stop);
     assert!(matches!(letters.put(&letter("a:1", 1)), Err(PutError::Stopped)));
     assert!(letters.list().unwrap().entries.is_empty());
 }

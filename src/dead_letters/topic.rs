@@ -32,7 +32,9 @@ pub(super) enum Refusal {
 /// The topic, and its producer while it is in use.
 pub(super) struct Topic {
     name: Arc<str>,
-    kafka: kafka::Settings,
+    kafka: Arc<kafka::Current>,
+    /// What the producer was opened with.
+    opened: Arc<kafka::Settings>,
     producer: Option<BaseProducer<Context>>,
     rest_until: Option<Instant>,
 }
@@ -59,8 +61,8 @@ impl ProducerContext for Context {
 }
 
 impl Topic {
-    pub(super) fn new(name: Arc<str>, kafka: kafka::Settings) -> Topic {
-        Topic { name, kafka, producer: None, rest_until: None }
+    pub(super) fn new(name: Arc<str>, kafka: Arc<kafka::Current>) -> Topic {
+        Topic { name, opened: kafka.get(), kafka, producer: None, rest_until: None }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -86,9 +88,13 @@ impl Topic {
 
     fn send(&mut self, letter: &Letter, stop: &Stop) -> Result<(), Refusal> {
         let words = |error: &dyn std::fmt::Display| Refusal::Words(error.to_string());
+        let kafka = self.kafka.get();
+        if !Arc::ptr_eq(&kafka, &self.opened) {
+            (self.opened, self.producer) = (kafka, None);
+        }
         let producer = match &mut self.producer {
             Some(producer) => producer,
-            none => none.insert(open(&self.kafka).map_err(|error| words(&error))?),
+            none => none.insert(open(&self.opened).map_err(|error| words(&error))?),
         };
         let report = || producer.context().0.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(report());

@@ -1,7 +1,7 @@
 //! The lane and its producer while all is well: opened at the first event, fed as far as the window has room, its reports booked.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::types::RDKafkaErrorCode;
@@ -23,7 +23,7 @@ const PARTITIONS_KEPT: usize = 50_000;
 impl Lane {
     /// Whether there is a producer that knows its topic; asks for one when it is time.
     pub(super) fn ready(&mut self) -> bool {
-        if self.ending.is_some() || self.paused {
+        if self.ending.is_some() || self.renewing.is_some() || self.paused {
             return false;
         }
         if self.producer.is_some() && self.count.is_some() {
@@ -55,7 +55,7 @@ impl Lane {
                     self.made += 1;
                 }
                 Err(error) => {
-                    let words = format!("librdkafka refuses the configuration: {error}; correct [kafka] and restart");
+                    let words = format!("librdkafka refuses the configuration: {error}; correct [kafka] and reload");
                     return self.blocked("configuration", &words);
                 }
             }
@@ -91,7 +91,12 @@ impl Lane {
     pub(super) fn can_go_on(&self) -> bool {
         let Some(producer) = &self.producer else { return false };
         let at_hand = !self.queue.is_empty() && self.careful.is_none() && self.trying.is_none();
-        let open = self.count.is_some() && self.ending.is_none() && !self.paused && !producer.is_broken() && Instant::now() >= self.rate_at;
+        let open = self.count.is_some()
+            && self.ending.is_none()
+            && self.renewing.is_none()
+            && !self.paused
+            && !producer.is_broken()
+            && Instant::now() >= self.rate_at;
         at_hand && open && self.has_window(producer)
     }
 
@@ -138,7 +143,8 @@ impl Lane {
     }
 
     fn rate_says_wait(&self, batch: &Batch, now: Instant) -> Option<Duration> {
-        self.shared.rate.as_ref()?.take(&self.topic, batch.bytes.len(), now).err()
+        let rate = self.shared.rate.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        rate?.take(&self.topic, batch.bytes.len(), now).err()
     }
 
     fn partition(&mut self, batch: &Batch) -> i32 {

@@ -94,7 +94,7 @@ impl Lane {
                 self.retry_at = Instant::now() + self.retry.wait();
             }
             Class::WaitForPerson | Class::Poison | Class::BatchTooLarge => {
-                let words = errors::words(code, &self.topic, &self.shared.kafka.bootstrap_servers.join(","));
+                let words = errors::words(code, &self.topic, &self.shared.kafka.get().bootstrap_servers.join(","));
                 self.blocked(errors::reason(code), &words);
             }
         }
@@ -123,7 +123,7 @@ impl Lane {
 
     /// The topic refuses batches of this size: smaller ones are tried, down to a single message. Returns whether they are smaller now.
     fn shrink_batches(&mut self) -> bool {
-        let limit = probe::message_limit(&self.shared.kafka, &self.topic, LIMIT_PATIENCE);
+        let limit = probe::message_limit(&self.shared.kafka.get(), &self.topic, LIMIT_PATIENCE);
         let now = self.batch_limit.unwrap_or(u64::MAX);
         let smaller = match limit {
             Some(limit) => limit.saturating_sub(BATCH_OVERHEAD).max(1),
@@ -164,7 +164,7 @@ impl Lane {
     fn put_aside(&mut self) -> bool {
         let Some((mut batch, mut first)) = self.queue.pop_front() else { return true };
         let Some(code) = self.careful.as_ref().map(|careful| careful.code) else { return true };
-        let servers = self.shared.kafka.bootstrap_servers.join(",");
+        let servers = self.shared.kafka.get().bootstrap_servers.join(",");
         loop {
             let letter = letter(&batch, first, code, &servers);
             if let Err(error) = self.shared.letters.put(&letter) {
@@ -207,7 +207,7 @@ impl Lane {
 
     /// The producer's settings, with what was learnt of the topic.
     pub(super) fn settings(&self) -> crate::kafka::Settings {
-        let mut settings = self.shared.kafka.clone();
+        let mut settings = (*self.shared.kafka.get()).clone();
         let set = settings.properties.iter().rev().find(|(name, _)| name == "batch.size").and_then(|(_, value)| value.parse().ok());
         if let Some(limit) = self.batch_limit.filter(|limit| set.is_none_or(|set: u64| set > *limit)) {
             settings.properties.push(("batch.size".to_owned(), limit.to_string()));

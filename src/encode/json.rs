@@ -111,7 +111,8 @@ impl Json {
         let nowhere = Stream { id: StreamId(0), source: "".into(), key: Box::default(), origin: Origin::Finished, topic: "".into() };
         json.begin(&nowhere, 0);
         let mut widest = Vec::new();
-        let message = Message { line: u64::MAX, part: Some((u32::MAX, false)), partial: true, text: Text::Other(&[]), extra: Found::default() };
+        let message =
+            Message { line: u64::MAX, part: Some((u32::MAX, false)), partial: true, text: Text::Other(&[]), extra: Found::default() };
         json.write(&mut widest, &message);
         let room = widest.len() + STREAM_ROOM.min(settings.max_event / 2);
         json.text_room = settings.max_event.saturating_sub(room);

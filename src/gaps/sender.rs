@@ -42,7 +42,7 @@ pub trait Store: Send + Sync {
 #[derive(Debug)]
 pub struct Settings {
     /// For the producer.
-    pub kafka: crate::kafka::Settings,
+    pub kafka: Arc<crate::kafka::Current>,
     /// `kafka.gap_topic`.
     pub topic: String,
     /// Makes the messages.
@@ -77,6 +77,7 @@ impl Sender {
             alone: false,
             retry: Retry::new(Duration::from_millis(250), Duration::from_secs(10)),
             trouble: None,
+            opened: settings.kafka.get(),
             settings,
         };
         let thread = std::thread::Builder::new().name("gaps".into()).spawn(move || sending.run())?;
@@ -109,6 +110,8 @@ struct Sending {
     ending: Arc<AtomicBool>,
     open: Arc<AtomicBool>,
     producer: Option<Single>,
+    /// What it was opened with.
+    opened: Arc<crate::kafka::Settings>,
     /// One message at a time: the topic has refused several in one batch for their size.
     alone: bool,
     retry: Retry,
@@ -194,16 +197,19 @@ impl Sending {
 
     /// The producer, opened if there is none; `None` after a wait where librdkafka refuses.
     fn ready(&mut self) -> Option<Single> {
-        if let Some(producer) = self.producer.take() {
+        let kafka = self.settings.kafka.get();
+        let held = self.producer.take();
+        if let Some(producer) = held.filter(|_| Arc::ptr_eq(&kafka, &self.opened)) {
             return Some(producer);
         }
-        match Single::open(&self.settings.kafka, &self.settings.topic) {
+        self.opened = Arc::clone(&kafka);
+        match Single::open(&kafka, &self.settings.topic) {
             Ok(producer) => {
                 self.open.store(true, Ordering::Relaxed);
                 Some(producer)
             }
             Err(error) => {
-                self.tell("configuration", &format!("librdkafka refuses the configuration: {error}; correct [kafka] and restart"));
+                self.tell("configuration", &format!("librdkafka refuses the configuration: {error}; correct [kafka] and reload"));
                 self.pause();
                 None
             }
@@ -234,7 +240,7 @@ impl Sending {
     }
 
     fn words(&self, code: Code) -> String {
-        errors::words(code, &self.settings.topic, &self.settings.kafka.bootstrap_servers.join(","))
+        errors::words(code, &self.settings.topic, &self.opened.bootstrap_servers.join(","))
     }
 
     /// Says what is in the way, once while it stays the same.

@@ -182,7 +182,11 @@ mod tests {
 
     fn letters(dir: &std::path::Path) -> DeadLetters {
         let settings = dead_letters::Settings { dir: dir.to_owned(), max_size: 1 << 30, keep_free: KeepFree::Bytes(0), topic: None };
-        DeadLetters::new(&settings, &kafka::Settings { bootstrap_servers: vec![], properties: vec![] }, Arc::new(Stop::default()))
+        DeadLetters::new(
+            &settings,
+            &kafka::Current::new(kafka::Settings { bootstrap_servers: vec![], properties: vec![] }),
+            Arc::new(Stop::default()),
+        )
     }
 
     fn put(letters: &DeadLetters, id: &str) {

@@ -135,7 +135,7 @@ impl Stopped {
     }
 
     fn dead_letters(&self) -> DeadLetters {
-        DeadLetters::new(&self.settings.letters, &self.settings.kafka, Arc::default())
+        DeadLetters::new(&self.settings.letters, &crate::kafka::Current::new(self.settings.kafka.clone()), Arc::default())
     }
 
     fn with_letters(&self, id: &str, deed: Deed, user: &User) -> Result<String, Refusal> {
@@ -266,6 +266,10 @@ impl Operator for Stopped {
             Change::Resend { id } => self.with_letters(id, Deed::Resend, user),
             Change::DiscardLetters { id } => self.with_letters(id, Deed::Discard, user),
         }
+    }
+
+    fn reload(&self) -> Result<String, Refusal> {
+        Err(Refusal("no daemon runs: there is nothing to reload".into()))
     }
 
     fn drain(&self, _: Duration, _: &mut dyn FnMut(&Left) -> bool) -> Result<Option<Left>, Refusal> {

@@ -1,9 +1,9 @@
 //! Rules that give an event a time or a severity out of what was found in it. Pure.
 
+use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::fmt::strtime;
 use jiff::tz::TimeZone;
-use jiff::Timestamp;
 
 /// Takes the event's time from a field.
 #[derive(Debug)]
@@ -44,7 +44,12 @@ impl Format {
             "unix_ms" => Format::Unix(1000),
             "unix_us" => Format::Unix(1_000_000),
             "unix_ns" => Format::Unix(1_000_000_000),
-            _ if !text.contains('%') => return Err(format!("{text:?} is no format; there are {}, and patterns such as \"%d/%b/%Y:%H:%M:%S %z\"", FORMATS.join(", "))),
+            _ if !text.contains('%') => {
+                return Err(format!(
+                    "{text:?} is no format; there are {}, and patterns such as \"%d/%b/%Y:%H:%M:%S %z\"",
+                    FORMATS.join(", ")
+                ));
+            }
             pattern => {
                 // What can't be written can't be read.
                 strtime::format(pattern, Timestamp::UNIX_EPOCH).map_err(|error| error.to_string())?;
@@ -102,9 +107,35 @@ fn since_1970(text: &str, parts: u32) -> Option<i64> {
 #[must_use]
 pub fn severity(text: &[u8]) -> Option<u8> {
     const WORDS: [(&str, u8); 30] = [
-        ("emergency", 0), ("emerg", 0), ("panic", 0), ("alert", 1), ("critical", 2), ("crit", 2), ("fatal", 2), ("error", 3), ("err", 3), ("eror", 3),
-        ("severe", 3), ("e", 3), ("warning", 4), ("warn", 4), ("w", 4), ("notice", 5), ("note", 5), ("info", 6), ("information", 6),
-        ("informational", 6), ("inf", 6), ("i", 6), ("config", 6), ("log", 6), ("debug", 7), ("dbg", 7), ("d", 7), ("trace", 7), ("verbose", 7),
+        ("emergency", 0),
+        ("emerg", 0),
+        ("panic", 0),
+        ("alert", 1),
+        ("critical", 2),
+        ("crit", 2),
+        ("fatal", 2),
+        ("error", 3),
+        ("err", 3),
+        ("eror", 3),
+        ("severe", 3),
+        ("e", 3),
+        ("warning", 4),
+        ("warn", 4),
+        ("w", 4),
+        ("notice", 5),
+        ("note", 5),
+        ("info", 6),
+        ("information", 6),
+        ("informational", 6),
+        ("inf", 6),
+        ("i", 6),
+        ("config", 6),
+        ("log", 6),
+        ("debug", 7),
+        ("dbg", 7),
+        ("d", 7),
+        ("trace", 7),
+        ("verbose", 7),
         ("fine", 7),
     ];
     let text = text.trim_ascii();
@@ -134,7 +165,9 @@ mod tests {
         assert_eq!(read("%d/%b/%Y:%H:%M:%S %z", "UTC", "27/Nov/2026:10:00:00 +0100"), at("2026-11-27T09:00:00Z"));
         assert_eq!(read("%Y-%m-%d %H:%M:%S%.f", "Europe/Berlin", "2026-07-01 10:00:00.123"), at("2026-07-01T08:00:00.123Z"));
         assert_eq!(read("%Y-%m-%d", "UTC", "2026-07-01"), at("2026-07-01T00:00:00Z"));
-        for (format, text) in [("rfc3339", "yesterday"), ("unix", "99999999999999"), ("unix", "1.x"), ("%H:%M", "25:00"), ("%H:%M", "10:00")] {
+        for (format, text) in
+            [("rfc3339", "yesterday"), ("unix", "99999999999999"), ("unix", "1.x"), ("%H:%M", "25:00"), ("%H:%M", "10:00")]
+        {
             assert_eq!(read(format, "UTC", text), None, "{format} {text}");
         }
         assert!(Format::named("iso").is_err() && Format::named("100%").is_err());

@@ -71,20 +71,43 @@ pub struct Engine {
     desk: Desk,
 }
 
+/// Which rules can concern a source.
+struct Reach {
+    any: bool,
+    enriches: bool,
+    reads_syslog: bool,
+}
+
+impl Reach {
+    fn of(rules: &[Rule], (source, kind): (&str, &str)) -> Reach {
+        let of = |fields| Of { source, kind, path: None, fields };
+        let reaches = |rule: &Rule, fields: bool| !rule.when.of(&of(fields)).is_never();
+        let is_syslog = |rule: &Rule| matches!(rule.action, Action::Parse(Form::Syslog));
+        let reads_syslog = kind == "file" && rules.iter().any(|rule| is_syslog(rule) && reaches(rule, false));
+        let fields = kind == "syslog" || reads_syslog;
+        let any = rules.iter().any(|rule| reaches(rule, fields));
+        Reach { any, enriches: rules.iter().any(|rule| rule.action.enriches() && reaches(rule, fields)), reads_syslog }
+    }
+}
+
 impl Engine {
     /// The rules for a source of this name and type; `None` if none of them can concern it. `zone` is for times that name none.
     #[must_use]
-    pub fn new(rules: &Arc<[Rule]>, (source, kind): (&str, &str), zone: TimeZone, room: Room) -> Option<Engine> {
-        let of = |fields| Of { source, kind, path: None, fields };
-        let reaches = |rule: &&Rule, fields: bool| !rule.when.of(&of(fields)).is_never();
-        let reads_syslog = kind == "file" && rules.iter().any(|rule| matches!(rule.action, Action::Parse(Form::Syslog)) && reaches(&rule, false));
-        let fields = kind == "syslog" || reads_syslog;
-        if !rules.iter().any(|rule| reaches(&rule, fields)) {
-            return None;
-        }
-        Some(Engine {
-            enriches: rules.iter().any(|rule| rule.action.enriches() && reaches(&rule, fields)),
-            reads_syslog,
+    pub fn new(rules: &Arc<[Rule]>, source: (&str, &str), zone: TimeZone, room: Room) -> Option<Engine> {
+        let reach = Reach::of(rules, source);
+        reach.any.then(|| Engine::with(rules, &reach, zone, room))
+    }
+
+    /// The same whether any of them can concern the source or not: what a source goes on with under other rules.
+    #[must_use]
+    pub fn of(rules: &Arc<[Rule]>, source: (&str, &str), zone: TimeZone, room: Room) -> Engine {
+        Engine::with(rules, &Reach::of(rules, source), zone, room)
+    }
+
+    fn with(rules: &Arc<[Rule]>, reach: &Reach, zone: TimeZone, room: Room) -> Engine {
+        Engine {
+            enriches: reach.enriches,
+            reads_syslog: reach.reads_syslog,
             rules: Arc::clone(rules),
             around: Around { read_ns: 0, zone },
             room,
@@ -93,7 +116,7 @@ impl Engine {
             done: vec![(Done::default(), Count::default()); rules.len()],
             fresh: Vec::new(),
             desk: Desk::new(rules.len()),
-        })
+        }
     }
 
     /// Takes out of the batch what rules leave out and what was settled before; `settled` says up to where in the stream that is. `None`: there

@@ -187,7 +187,11 @@ impl Fields {
 /// A JSON string of these bytes; what is not UTF-8 of them becomes U+FFFD.
 fn string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
-    if text.is_ascii() { escape(out, text) } else { escape_lossy(out, text) }
+    if text.is_ascii() {
+        escape(out, text)
+    } else {
+        escape_lossy(out, text)
+    }
     out.push(b'"');
 }
 
@@ -270,7 +274,11 @@ impl Texts {
     fn one(&mut self, json: &[u8], out: &mut Vec<u8>, change: &mut impl FnMut(&[u8], &mut Vec<u8>) -> bool) -> bool {
         self.changed.clear();
         let changed = change(&self.text, &mut self.changed);
-        if changed { string(out, &self.changed) } else { out.extend_from_slice(json) }
+        if changed {
+            string(out, &self.changed)
+        } else {
+            out.extend_from_slice(json)
+        }
         changed
     }
 }

@@ -67,7 +67,8 @@ pub enum Compare {
 
 impl Compare {
     /// The words of the configuration.
-    pub const WORDS: [(&'static str, Compare); 4] = [("gt", Compare::Gt), ("gte", Compare::Gte), ("lt", Compare::Lt), ("lte", Compare::Lte)];
+    pub const WORDS: [(&'static str, Compare); 4] =
+        [("gt", Compare::Gt), ("gte", Compare::Gte), ("lt", Compare::Lt), ("lte", Compare::Lte)];
 
     fn holds(self, number: f64, than: f64) -> bool {
         match self {

@@ -262,6 +262,11 @@ impl Entry {
         parts.chain(gone).chain([self.unread]).sum()
     }
 
+    /// The lanes that have something of it that is not settled.
+    pub(super) fn unsettled(&self) -> impl Iterator<Item = Arc<str>> {
+        self.waiting.iter().flat_map(|waiting| &waiting.parts).filter(|part| !part.settled).map(|part| Arc::clone(&part.topic))
+    }
+
     /// Whether [`Entry::pending`] has anything to count.
     pub(super) fn is_pending(&self) -> bool {
         !self.waiting.is_empty() || self.unread != Count::default()

@@ -28,6 +28,7 @@ mod tests;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use crate::batch::StreamId;
@@ -65,7 +66,7 @@ pub enum Compressed {
 }
 
 /// What the file source needs to know; built by `config/resolve.rs`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The name of the source.
     pub name: Arc<str>,
@@ -124,7 +125,7 @@ pub struct Common {
     /// Deleted files that are not read to their end are let go when their file system has less than this free.
     pub keep_free: KeepFree,
     /// Files of one source that are held open at most; beyond it those that were quiet longest are closed until they grow.
-    pub max_open: usize,
+    pub max_open: Arc<AtomicUsize>,
 }
 
 /// What [`FileSource::turn`] wants next.
@@ -255,7 +256,7 @@ impl FileSource {
     /// Works until the word to stop; with `once` until all that exists is read. It is open when it has searched for the first time.
     pub fn run(mut self, stop: &Stop, bell: &Bell, opening: Opening, once: bool) {
         let mut opening = Some(opening);
-        while stop.phase() == Phase::Run {
+        while stop.phase() == Phase::Run || (stop.phase() == Phase::Leave && self.has_unread_deleted()) {
             let next = self.turn(Instant::now());
             drop(opening.take());
             match next {
@@ -329,6 +330,11 @@ impl FileSource {
             && self.unborn.is_empty()
             && self.suspects.is_empty()
             && self.tailed.values().all(Tailed::is_at_end)
+    }
+
+    /// Whether a deleted file is not read to its end: once it is closed nobody can.
+    fn has_unread_deleted(&self) -> bool {
+        self.tailed.values().any(|tailed| tailed.place.is_deleted() && tailed.file.is_some() && !tailed.is_at_end())
     }
 
     fn take_hints(&mut self) {

@@ -60,7 +60,7 @@ use reader::Windows;
 use render::{Fields, Renderer};
 
 /// What the configuration says of a source; built by `config/sources.rs`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The name of the source.
     pub name: Arc<str>,

@@ -29,6 +29,15 @@ pub struct Multiline {
     pub timeout: Duration,
 }
 
+/// A regex can't be compared, but its text can, which `Debug` shows.
+impl PartialEq for Multiline {
+    fn eq(&self, other: &Multiline) -> bool {
+        format!("{self:?}") == format!("{other:?}")
+    }
+}
+
+impl Eq for Multiline {}
+
 /// Which lines belong together.
 #[derive(Clone, Debug)]
 pub enum Lines {

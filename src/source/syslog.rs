@@ -45,7 +45,7 @@ use listen::{Listeners, TlsSettings};
 use reader::Reader;
 
 /// What the configuration says of a source; built by `config/sources.rs`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// The name of the source.
     pub name: Arc<str>,
@@ -152,6 +152,8 @@ impl Syslog {
         }
         let reading = reader::Settings { source: Arc::clone(&settings.name), topic: Arc::clone(&settings.topic), host };
         let reader = Reader::new(reading, Arc::clone(&arrivals), Arc::clone(&settlement), budget, pool, outlet);
+        // What an earlier run of the source in this process has left there was counted then.
+        settlement.read_whole(arrivals.stream());
         settlement.arrived(arrivals.stream(), recovered.unread);
         Ok(Syslog { settings, arrivals, reader, piece, unfinished: quarter, renew: Renew::default() })
     }
@@ -178,7 +180,7 @@ impl Syslog {
             // The listeners end in a thread of their own, while the reader still makes room for what they have.
             let (stopping, ring) = (Arc::clone(stop), Arc::clone(bell));
             let ender = std::thread::Builder::new().name(format!("listen {}", self.settings.name)).spawn(move || {
-                while !stopping.sleep_unless(Phase::Drain, Duration::from_secs(3600)) {}
+                while !stopping.sleep_unless(Phase::Leave, Duration::from_secs(3600)) {}
                 listeners.stop();
                 ring.ring();
             });

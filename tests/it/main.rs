@@ -19,6 +19,7 @@
 //! | `tls.rs` | a broker with TLS and passwords |
 //! | `service.rs` | what systemd hears: ready, at work, alive, stopping |
 //! | `rules.rs` | rules leave events out: kills, the spill, the books |
+//! | `reload.rs` | another configuration under load: sources, topics, rules, listeners, a bad one, 200 in a row |
 //! | `spill.rs` | Kafka away for longer than memory lasts: volume, kills, a frozen broker, a missing topic, damage to the spill |
 //! | `encodings.rs` | files in other encodings than UTF-8 |
 //! | `full_disk.rs` | the state's file system is full, or takes no writes |
@@ -51,6 +52,7 @@ mod journald_tools;
 mod limits;
 mod multiline;
 mod packaging;
+mod reload;
 mod rotation;
 mod rules;
 mod service;

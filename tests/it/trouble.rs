@@ -166,7 +166,7 @@ fn a_wrong_authority_blocks_the_lane_and_the_right_one_frees_it() {
 fn letters(broker: &Broker, dir: &std::path::Path, topic: Option<&str>) -> DeadLetters {
     let kafka = logferry::kafka::Settings { bootstrap_servers: vec![broker.bootstrap()], properties: Vec::new() };
     let settings = Settings { dir: dir.into(), max_size: Settings::MAX_SIZE, keep_free: KeepFree::Percent(0), topic: topic.map(Arc::from) };
-    DeadLetters::new(&settings, &kafka, Arc::default())
+    DeadLetters::new(&settings, &logferry::kafka::Current::new(kafka), Arc::default())
 }
 
 #[test]

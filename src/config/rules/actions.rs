@@ -17,9 +17,15 @@ use jiff::tz::TimeZone;
 pub const ACTIONS: [(&str, &str); 11] = [
     ("drop", "true: the event is left out, and counted"),
     ("keep", "true: the event is shipped, and later rules don't see it"),
-    ("sample", "{ one_in = 100 }: one event in so many is shipped; with by = \"FIELD\" all events of the same value there, or none of them"),
+    (
+        "sample",
+        "{ one_in = 100 }: one event in so many is shipped; with by = \"FIELD\" all events of the same value there, or none of them",
+    ),
     ("redact", "{ pattern = \"email\" } or { regex = \"…\", with = \"…\" }: replaces what it finds in the message and in its fields"),
-    ("parse", "{ json = {} }, { logfmt = {} }, { regex = '(?<NAME>…)' }, { docker = {} }, { cri = {} }, { syslog = {} }: finds fields in the message"),
+    (
+        "parse",
+        "{ json = {} }, { logfmt = {} }, { regex = '(?<NAME>…)' }, { docker = {} }, { cri = {} }, { syslog = {} }: finds fields in the message",
+    ),
     ("set", "{ NAME = \"text {FIELD} {OTHER|instead}\" }: gives fields a value"),
     ("remove", "\"FIELD\" or a list of them: takes fields away"),
     ("rename", "{ OLD = \"NEW\" }: gives fields other names"),
@@ -88,7 +94,10 @@ fn sample(mut table: Entries, problems: &mut Vec<Problem>) -> Option<Action> {
 fn parse(mut table: Entries, problems: &mut Vec<Problem>) -> Option<Action> {
     const FORMS: [&str; 6] = ["json", "logfmt", "regex", "docker", "cri", "syslog"];
     let present: Vec<&str> = FORMS.into_iter().filter(|name| table.rest.iter().any(|(key, _)| key == name)).collect();
-    let right = format!("write one of {}", FORMS.map(|name| if name == "regex" { "{ regex = '…' }".to_owned() } else { format!("{{ {name} = {{}} }}") }).join(", "));
+    let right = format!(
+        "write one of {}",
+        FORMS.map(|name| if name == "regex" { "{ regex = '…' }".to_owned() } else { format!("{{ {name} = {{}} }}") }).join(", ")
+    );
     let name = if let [name] = present.as_slice() { *name } else { "" };
     let Some(node) = table.take(name) else {
         if table.rest.is_empty() || !present.is_empty() {
@@ -102,7 +111,9 @@ fn parse(mut table: Entries, problems: &mut Vec<Problem>) -> Option<Action> {
     if name == "regex" {
         let regex = regex(&node, &key, problems)?;
         if regex.capture_names().flatten().next().is_none() {
-            problems.push(Fault::new("the regex has no named group", "write (?<name>…) around what is to become a field").at(&node.origin, &key));
+            problems.push(
+                Fault::new("the regex has no named group", "write (?<name>…) around what is to become a field").at(&node.origin, &key),
+            );
         }
         return Some(Action::Parse(Form::Regex(regex)));
     }
@@ -128,8 +139,9 @@ fn pairs(table: Entries, problems: &mut Vec<Problem>) -> Vec<(String, String)> {
     for (name, node) in table.rest {
         match node.value {
             Value::Text(text) if !name.is_empty() => pairs.push((name, text)),
-            other => problems
-                .push(Fault::new(format!("{} is no string", other.what()), "write \"…\"").at(&node.origin, &format!("{}.{name}", table.path))),
+            other => problems.push(
+                Fault::new(format!("{} is no string", other.what()), "write \"…\"").at(&node.origin, &format!("{}.{name}", table.path)),
+            ),
         }
     }
     pairs.sort();
@@ -216,7 +228,9 @@ fn severity(node: Node, path: &str, problems: &mut Vec<Problem>) -> Option<Actio
         let words = words("severity");
         let code = words.iter().position(|known| known == word).and_then(|code| u8::try_from(code).ok());
         if code.is_none() {
-            problems.push(Fault::new(format!("there is no severity {word:?}"), format!("there are {}", words.join(", "))).at(&node.origin, path));
+            problems.push(
+                Fault::new(format!("there is no severity {word:?}"), format!("there are {}", words.join(", "))).at(&node.origin, path),
+            );
         }
         return code.map(|code| Action::Severity(Severity::Is(code)));
     }
@@ -280,4 +294,3 @@ fn redact(mut table: Entries, problems: &mut Vec<Problem>) -> Option<Action> {
     table.end(&["pattern", "regex", "with", "keep_prefix"], problems);
     Some(Action::Redact(Redact { find: find?, with: with.into_bytes() }))
 }
-

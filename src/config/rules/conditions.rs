@@ -21,7 +21,10 @@ pub const CONDITIONS: [(&str, &str); 10] = [
     ("app", "the program of a syslog message"),
     ("severity", "the severity of a syslog message, or { at_least = \"warning\" } for that and worse"),
     ("facility", "the facility of a syslog message"),
-    ("fields", "{ NAME = \"text\" }, { NAME = [ … ] }, or { NAME = { regex = '…' } }, { exists = false }, { gte = 500, lt = 600 }: what a rule before has found"),
+    (
+        "fields",
+        "{ NAME = \"text\" }, { NAME = [ … ] }, or { NAME = { regex = '…' } }, { exists = false }, { gte = 500, lt = 600 }: what a rule before has found",
+    ),
     ("not", "a condition that must not hold"),
     ("any_of", "a list of conditions of which one must hold"),
 ];
@@ -170,7 +173,6 @@ fn at_least(node: Node, key: &str, problems: &mut Vec<Problem>) -> Option<When> 
     code.map(|code| When::Severity(u8::try_from((1_u32 << (code + 1)) - 1).unwrap_or(u8::MAX)))
 }
 
-
 /// What is asked of fields: each must hold.
 fn fields(node: Node, key: &str, problems: &mut Vec<Problem>) -> Option<When> {
     let table = Entries::of(node, key, problems)?;
@@ -239,7 +241,8 @@ fn test(node: Node, key: &str, problems: &mut Vec<Problem>) -> Option<Test> {
     }
     let one = tests.pop();
     if (one.is_none() || !tests.is_empty()) && problems.len() == before && table.rest.is_empty() {
-        problems.push(table.blame("it asks for nothing, or for several kinds", "write one of regex, exists, or numbers with gt, gte, lt, lte"));
+        problems
+            .push(table.blame("it asks for nothing, or for several kinds", "write one of regex, exists, or numbers with gt, gte, lt, lte"));
     }
     table.end(&["regex", "exists", "gt", "gte", "lt", "lte"], problems);
     one

@@ -61,6 +61,7 @@ impl Rig {
             encode::Settings { format: Format::Raw, max_event: 900 << 10, host: "h".into(), labels: vec![], zone: jiff::tz::TimeZone::UTC };
         let properties = ["enable.idempotence", "enable.gapless.guarantee"].map(|name| (name.to_owned(), "true".to_owned()));
         let kafka = crate::kafka::Settings { bootstrap_servers: vec![servers.to_owned()], properties: properties.into() };
+        let kafka = crate::kafka::Current::new(kafka);
         let settings = Settings { kafka, topic: "gaps".into(), encoder: GapEncoder::new(&encode, "agent"), idle };
         let (outbox, bell, stop) = (Arc::new(Mutex::new(outbox)), Arc::new(Bell::default()), Arc::new(Stop::default()));
         let store: Arc<dyn Store> = Arc::clone(&outbox) as _;

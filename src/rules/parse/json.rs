@@ -36,7 +36,8 @@ impl<'de> Visitor<'de> for Object<'_> {
         let mut dense = Vec::new();
         while let Some(name) = map.next_key_seed(Name)? {
             let value: &RawValue = map.next_value()?;
-            let put = without_space(value.get().as_bytes(), &mut dense).is_some_and(|value| self.0.put(name.as_bytes(), Value::Json(value)));
+            let put =
+                without_space(value.get().as_bytes(), &mut dense).is_some_and(|value| self.0.put(name.as_bytes(), Value::Json(value)));
             if !put {
                 return Err(A::Error::custom("too many members, or too deep"));
             }

@@ -94,7 +94,10 @@ fn a_line_says_whether_the_next_one_goes_on_with_it() {
     let docker = |log: &str| container::goes_on(format!(r#"{{"log":"{log}","stream":"stdout"}}"#).as_bytes(), false);
     assert!(docker("half") && docker(r#"a \"b\\"#) && !docker(r"whole\n") && !docker(r#"a \"b\" \n"#));
     assert!(!container::goes_on(b"no container's line", false) && !container::goes_on(b"", true));
-    assert!(container::goes_on(b"2026-11-27T10:00:00Z stdout P half", true) && !container::goes_on(b"2026-11-27T10:00:00Z stdout F whole", true));
+    assert!(
+        container::goes_on(b"2026-11-27T10:00:00Z stdout P half", true)
+            && !container::goes_on(b"2026-11-27T10:00:00Z stdout F whole", true)
+    );
 }
 
 #[test]

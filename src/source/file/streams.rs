@@ -5,6 +5,7 @@ use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::access::FileStat;
@@ -214,7 +215,7 @@ impl FileSource {
     /// Beyond `max_open` descriptors, closes files that were quiet longest.
     pub(super) fn close_quiet(&mut self) {
         let open = self.tailed.values().filter(|tailed| tailed.file.is_some()).count();
-        let Some(excess) = open.checked_sub(self.common.max_open).filter(|excess| *excess > 0) else { return };
+        let Some(excess) = open.checked_sub(self.common.max_open.load(Ordering::Relaxed)).filter(|excess| *excess > 0) else { return };
         let mut quiet: Vec<_> = self
             .tailed
             .values_mut()

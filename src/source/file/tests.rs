@@ -166,7 +166,7 @@ impl Rig {
                 forget_after: Duration::from_hours(24 * 30),
                 held: Arc::clone(&self.held),
                 keep_free: self.keep_free,
-                max_open: self.max_open,
+                max_open: std::sync::Arc::new(self.max_open.into()),
             };
             let sink = Sink { batches: Arc::clone(&self.batches), protected: Arc::clone(&self.protected), max_event: self.max_event };
             self.source = Some(FileSource::new(self.settings.clone(), common, Box::new(sink), Watcher::new(|| {})));

@@ -131,7 +131,7 @@ impl Reader {
         }
     }
 
-    /// Works until the word to stop, and then as long as there is something and room for it; with `once` until all is read.
+    /// Works until the word to stop, and then as long as there is something and room for it (at [`Phase::Leave`] room is waited for); with `once` until all is read.
     pub fn run(&mut self, stop: &Stop, bell: &Bell, once: bool) {
         self.go_on(stop, bell, once, || false);
     }
@@ -146,18 +146,20 @@ impl Reader {
             let stopping = stop.phase() > Phase::Run && !(more() && stop.phase() < Phase::Now);
             match self.turn() {
                 Next::Again if stop.phase() < Phase::Now => {}
-                Next::Room(bytes) if !stopping => drop(self.budget.wait_for_room(bytes, Duration::from_millis(100))),
+                Next::Room(bytes) if !stopping || stop.phase() == Phase::Leave => {
+                    self.budget.wait_for_room(bytes, Duration::from_millis(100));
+                }
                 Next::End if once => return,
                 _ if stopping => return,
                 // Those that listen are still ending.
                 _ if stop.phase() > Phase::Run => bell.wait_until(Instant::now() + Duration::from_millis(20)),
                 Next::Later => {
-                    stop.sleep_unless(Phase::Drain, TRY_AGAIN);
+                    stop.sleep_unless(Phase::Leave, TRY_AGAIN);
                 }
                 _ => {
                     bell.wait_until(Instant::now() + REST);
                     if self.arrivals.tail().saturating_sub(self.at.offset) < LITTLE {
-                        stop.sleep_unless(Phase::Drain, GATHER);
+                        stop.sleep_unless(Phase::Leave, GATHER);
                     }
                 }
             }

@@ -259,6 +259,15 @@ impl Agent {
         ask_with(&self.dir.path().join("config.toml"), args, &self.plan.env)
     }
 
+    /// Changes its configuration file and has it read anew.
+    #[track_caller]
+    pub fn reload_with(&self, change: impl FnOnce(String) -> String) -> Said {
+        let path = self.dir.path().join("config.toml");
+        let text = fs::read_to_string(&path).expect("read the configuration");
+        fs::write(&path, change(text)).expect("write the configuration");
+        self.ask(&["reload"])
+    }
+
     /// Ends it with SIGKILL.
     pub fn kill9(&mut self) {
         self.process.kill9();
