@@ -20,9 +20,11 @@ use crate::dead_letters::DeadLetters;
 use crate::durable::{self, Lock, LockError};
 use crate::encode::gap::GapEncoder;
 use crate::gaps;
+use crate::http::{self, Http};
 use crate::kafka::probe;
 use crate::lane::{Condition, LaneError, Lanes, Shared};
 use crate::operator;
+use crate::operator::pages::Beginning;
 use crate::pool::Pool;
 use crate::rate::Rate;
 use crate::settlement::{Settlement, Totals};
@@ -92,6 +94,7 @@ struct Running {
     gaps: gaps::sender::Sender,
     operator: Arc<operator::Running>,
     _control: Option<Control>,
+    _http: Option<Http>,
     _lock: Lock,
 }
 
@@ -124,6 +127,8 @@ fn start(config: &Config, once: bool) -> Result<Running, StartError> {
     let settlement = Arc::new(state.restore()?);
 
     tidy(config, &settlement);
+    let settings = config.operator();
+    let beginning = Beginning::of(&settings, &settlement);
 
     let stop = Arc::new(Stop::default());
     let budget = Budget::new(config.agent.memory);
@@ -146,12 +151,13 @@ fn start(config: &Config, once: bool) -> Result<Running, StartError> {
     }
     let snapshots = keep_snapshots(state, &settlement, config.agent.snapshot_interval, &stop)?;
 
-    let Sources { threads: sources, bells, arrivals } = sources::start(config, &lanes, &stop, once)?;
+    let Sources { threads: sources, bells, arrivals, pulses } = sources::start(config, &lanes, &stop, once)?;
     let gaps = send_gaps(config, &settlement, &stop)?;
-    let operator = operator::Running::new(config.operator(), Arc::clone(&settlement), Arc::clone(&lanes)).with_arrivals(arrivals);
-    let operator = Arc::new(operator);
+    let live = operator::Live { arrivals, pulses, rules: Arc::clone(&config.rules) };
+    let operator = Arc::new(operator::Running::new(settings, Arc::clone(&settlement), Arc::clone(&lanes), live, beginning));
     let control = control::serve(dir, Arc::<operator::Running>::clone(&operator));
-    Ok(Running { stop, settlement, lanes, sources, bells, snapshots, gaps, operator, _control: control, _lock: lock })
+    let http = config.http.and_then(|settings| http::serve(&settings, Arc::<operator::Running>::clone(&operator)));
+    Ok(Running { stop, settlement, lanes, sources, bells, snapshots, gaps, operator, _control: control, _http: http, _lock: lock })
 }
 
 /// What is known of the files of sources that the configuration no longer has leaves the state in the end.
@@ -198,7 +204,7 @@ fn keep_snapshots(state: State, settlement: &Arc<Settlement>, interval: Duration
 
 /// Hears signals, shows progress, says what is waited for, until everything has ended; then writes the last snapshot.
 async fn attend(config: &Config, running: Running, signals: Signals) -> Result<bool, StartError> {
-    let Running { stop, settlement, lanes, sources, bells, snapshots: (bell, keeper), gaps, operator, _control, _lock } = running;
+    let Running { stop, settlement, lanes, sources, bells, snapshots: (bell, keeper), gaps, operator, _control, _http, _lock } = running;
     let Signals { mut terminate, mut interrupt, mut hangup } = signals;
     let (ended, mut end) = oneshot::channel();
     let (finishing, settling) = (Arc::clone(&lanes), Arc::clone(&settlement));
@@ -228,6 +234,7 @@ async fn attend(config: &Config, running: Running, signals: Signals) -> Result<b
             _ = show.tick() => {
                 watch.tick(&settlement, &lanes);
                 operator.watch_spill(Instant::now());
+                operator.watch_sources(Instant::now());
                 if deadline.is_some_and(|deadline| Instant::now() >= deadline) && stop.phase() != Phase::Now {
                     tracing::warn!("agent.stop_timeout has passed; what was not acknowledged is read again at the next start");
                     stop.advance(Phase::Now);

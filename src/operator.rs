@@ -4,21 +4,23 @@
 pub mod drain;
 pub mod journal;
 pub mod letters;
+pub mod pages;
 pub mod resend;
 pub mod seek;
 pub mod stopped;
 pub mod view;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use letters::Deed;
+use pages::Beginning;
 
 use crate::control::letters::{Letter, List};
 use crate::control::protocol::{Change, Left, Spilled};
-use crate::control::status::{Lane, Memory, Spill, Status, Stream};
+use crate::control::status::{Status, Stream};
 use crate::control::user::User;
 use crate::control::{Operator, Refusal};
 use crate::dead_letters;
@@ -26,9 +28,13 @@ use crate::forecast::{self, Forecast, Teller};
 use crate::kafka;
 use crate::lane::{Condition, Lanes, Order};
 use crate::ledger::Count;
+use crate::metrics::text::Growth;
+use crate::quiet::Quiet;
+use crate::rules::Rule;
 use crate::settlement::Settlement;
 use crate::source::file::discover::Finder;
 use crate::source::journald::position::Place;
+use crate::source::pulse::Pulse;
 use crate::source::syslog::arrival::Arrivals;
 use crate::spill;
 
@@ -46,6 +52,8 @@ pub struct Settings {
     pub host: String,
     /// The topic of every source.
     pub topics: HashMap<Arc<str>, Arc<str>>,
+    /// For how long a source may be silent, of those for which that is known.
+    pub expect_every: HashMap<Arc<str>, Duration>,
     /// How every source finds and opens its files.
     pub finders: HashMap<Arc<str>, Finder>,
     /// The sources that read journals.
@@ -65,20 +73,28 @@ pub struct Running {
     settlement: Arc<Settlement>,
     lanes: Arc<Lanes>,
     forecast: Mutex<(Forecast, Teller)>,
-    arrivals: Vec<(Arc<str>, Arc<Arrivals>)>,
+    live: Live,
+    growth: Mutex<Growth>,
+    quiet: Mutex<Quiet>,
+}
+
+/// What the sources and rules tell of themselves while they run.
+#[derive(Debug, Default)]
+pub struct Live {
+    /// The arrival log of each source that has one.
+    pub arrivals: Vec<(Arc<str>, Arc<Arrivals>)>,
+    /// Of each source, whether it is open.
+    pub pulses: Vec<(Arc<str>, Arc<Pulse>)>,
+    /// In their order.
+    pub rules: Arc<[Rule]>,
 }
 
 impl Running {
-    /// What the control socket needs of the daemon.
+    /// What the control socket and monitoring need of the daemon. `beginning` is how things stood when it started.
     #[must_use]
-    pub fn new(settings: Settings, settlement: Arc<Settlement>, lanes: Arc<Lanes>) -> Running {
-        Running { settings, settlement, lanes, forecast: Mutex::default(), arrivals: Vec::new() }
-    }
-
-    /// The same with the arrival logs of these sources.
-    #[must_use]
-    pub fn with_arrivals(self, arrivals: Vec<(Arc<str>, Arc<Arrivals>)>) -> Running {
-        Running { arrivals, ..self }
+    pub fn new(settings: Settings, settlement: Arc<Settlement>, lanes: Arc<Lanes>, live: Live, beginning: Beginning) -> Running {
+        let Beginning { growth, quiet } = beginning;
+        Running { settings, settlement, lanes, forecast: Mutex::default(), live, growth: growth.into(), quiet: quiet.into() }
     }
 
     /// To be called about once a second: notes what the spills take, and logs when they will be full, as often as that is worth it.
@@ -160,33 +176,7 @@ impl Running {
 
 impl Operator for Running {
     fn status(&self) -> Result<Status, Refusal> {
-        let budget = &self.lanes.shared().budget;
-        let shown = self.lanes.shown();
-        let mut lanes = BTreeMap::new();
-        for (topic, condition, spill) in &shown {
-            lanes.insert(topic.to_string(), Lane { spill: view::lane_spill(spill), ..view::lane(Some(condition)) });
-        }
-        let mut books = view::books(&self.settings, &self.settlement);
-        for (name, arrivals) in &self.arrivals {
-            let source = books.sources.entry(name.to_string()).or_default();
-            (source.arrivals_bytes, source.unprotected) = (arrivals.bytes(), arrivals.is_unprotected());
-            source.arrivals_full = arrivals.why_full();
-        }
-        let full = shown.iter().find_map(|(_, _, spill)| spill.full);
-        let bytes = self.lanes.shared().room.used();
-        let full_in = self.forecast.lock().unwrap_or_else(PoisonError::into_inner).0.full_in(self.settings.spill.max_size);
-        Ok(Status {
-            running: true,
-            lanes,
-            memory: Memory { used: budget.used() as u64, limit: budget.limit() as u64 },
-            spill: Spill {
-                max_bytes: self.settings.spill.max_size,
-                bytes,
-                full_in_seconds: full_in.map(|time| time.as_secs()),
-                full: full.map(str::to_owned),
-            },
-            ..books
-        })
+        Ok(self.now())
     }
 
     fn explain(&self, path: &OsStr) -> String {

@@ -3,6 +3,7 @@
 pub mod absent;
 pub mod file;
 pub mod journald;
+pub mod pulse;
 pub mod syslog;
 
 use std::time::{SystemTime, UNIX_EPOCH};

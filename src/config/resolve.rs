@@ -17,6 +17,7 @@ use super::units::{self, Time};
 use super::{Agent, Config, Machine, kinds, print, properties};
 use crate::dead_letters;
 use crate::encode::{self, Format};
+use crate::http;
 use crate::kafka;
 use crate::spill;
 
@@ -118,6 +119,7 @@ pub fn resolve(mut collected: Collected, machine: &Machine<'_>) -> Result<Config
         gap_topic: topic(raw.kafka.gap_topic.as_deref().or(raw.kafka.topic.as_deref())),
         agent,
         spill,
+        http: raw.http.listen.as_deref().and_then(kinds::socket).map(|listen| http::Settings { listen }),
         named,
         files,
         syslogs,

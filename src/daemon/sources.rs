@@ -19,6 +19,7 @@ use crate::source::file::held::Held;
 use crate::source::file::watch::Watcher;
 use crate::source::file::{Common, FileSource};
 use crate::source::journald::{self, Journald};
+use crate::source::pulse::Pulse;
 use crate::source::syslog::arrival::{self, Arrivals};
 use crate::source::syslog::{self, Syslog};
 use crate::source::{Outlet, new_stream};
@@ -84,6 +85,17 @@ pub(super) struct Sources {
     pub(super) bells: Vec<Arc<Bell>>,
     /// The arrival log of each source that has one.
     pub(super) arrivals: Vec<(Arc<str>, Arc<Arrivals>)>,
+    /// Of each, whether it is open.
+    pub(super) pulses: Vec<(Arc<str>, Arc<Pulse>)>,
+}
+
+impl Sources {
+    /// What a source of this name, which is open when so many parts of it are, tells of itself.
+    fn pulse(&mut self, name: &Arc<str>, parts: usize) -> Arc<Pulse> {
+        let pulse = Pulse::new(parts);
+        self.pulses.push((Arc::clone(name), Arc::clone(&pulse)));
+        pulse
+    }
 }
 
 /// What sources are made with.
@@ -142,6 +154,7 @@ fn start_files(ground: &Ground<'_>, sources: &mut Sources, stop: &Arc<Stop>, onc
             held: Arc::clone(&held),
             keep_free: config.spill.keep_free,
             max_open: descriptors / 2 / config.files.len().max(1),
+            pulse: sources.pulse(&settings.name, 1),
         };
         let bell = Arc::new(Bell::default());
         let rung = Arc::clone(&bell);
@@ -174,6 +187,7 @@ fn start_syslogs(ground: &Ground<'_>, sources: &mut Sources, stop: &Arc<Stop>, o
             dir: dir.clone(),
             piece: encode::always_fits(&encode),
             mint: new_stream,
+            pulse: sources.pulse(&settings.name, settings.sockets()),
         };
         let bell = Arc::new(Bell::default());
         let way = Box::new(ground.way(&settings.topic, &encode, (&settings.name, "syslog"))?);
@@ -199,6 +213,7 @@ fn start_journals(ground: &Ground<'_>, sources: &mut Sources, stop: &Arc<Stop>, 
             encode: config.encode.before_rewriting(),
             forget_after: config.agent.forget_after,
             mint: new_stream,
+            pulse: sources.pulse(&settings.name, 1),
         };
         let bell = Arc::new(Bell::default());
         let rung = Arc::clone(&bell);

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::batch::Position;
 use crate::ledger::Count;
@@ -26,6 +27,8 @@ pub(super) struct Part {
 #[derive(Debug)]
 pub(super) struct Waiting {
     ticket: u64,
+    /// When it was admitted.
+    since: Instant,
     base: u64,
     to: Position,
     /// What of it was not counted as read before it was admitted.
@@ -123,7 +126,7 @@ impl Entry {
     }
 
     /// A batch from `base` to `to` is on its way. Returns for each lane what it had been given before.
-    pub(super) fn admit(&mut self, ticket: u64, base: u64, to: Position, parts: &[(Arc<str>, Count)]) -> Vec<Count> {
+    pub(super) fn admit(&mut self, (ticket, since): (u64, Instant), base: u64, to: Position, parts: &[(Arc<str>, Count)]) -> Vec<Count> {
         let mut before = Vec::with_capacity(parts.len());
         let mut waiting = Vec::with_capacity(parts.len());
         for (topic, count) in parts {
@@ -133,7 +136,7 @@ impl Entry {
             let topic = Arc::clone(&feed.row.topic);
             waiting.push(Part { topic, count: *count, done: Count::default(), passed: Count::default(), upto: base, settled: false });
         }
-        self.waiting.push_back(Waiting { ticket, base, to, parts: waiting, filtered: Filtered::default(), fresh: Count::default() });
+        self.waiting.push_back(Waiting { ticket, since, base, to, parts: waiting, filtered: Filtered::default(), fresh: Count::default() });
         before
     }
 
@@ -246,6 +249,11 @@ impl Entry {
         feed.admitted = feed.admitted - gone;
         self.unread += skipped - twice;
         Some(twice)
+    }
+
+    /// When the oldest of what is on its way was admitted.
+    pub(super) fn waits_since(&self) -> Option<Instant> {
+        self.waiting.front().map(|waiting| waiting.since)
     }
 
     /// What is on its way and not settled, or unread, counted where it is.

@@ -37,6 +37,7 @@ use crate::settlement::Settlement;
 use crate::shutdown::{Phase, Stop};
 use crate::snapshot::rows::StreamRow;
 use crate::source::Outlet;
+use crate::source::pulse::Pulse;
 use crate::spill::KeepFree;
 use discover::Finder;
 use tailed::{Hands, Tailed, Turn};
@@ -118,6 +119,8 @@ pub struct Common {
     pub keep_free: KeepFree,
     /// Files of one source that are held open at most; beyond it those that were quiet longest are closed until they grow.
     pub max_open: usize,
+    /// What is told of it while it runs.
+    pub pulse: Arc<Pulse>,
 }
 
 /// What [`FileSource::turn`] wants next.

@@ -52,6 +52,7 @@ use crate::shutdown::{Phase, Stop};
 use crate::source::Outlet;
 use crate::source::file::StartAt;
 use crate::source::file::watch::Watcher;
+use crate::source::pulse::Pulse;
 use discover::Where;
 use filter::{Filter, Wanted};
 use follow::Journals;
@@ -95,6 +96,8 @@ pub struct Common {
     pub forget_after: Duration,
     /// A number that no stream has.
     pub mint: fn() -> StreamId,
+    /// What is told of it while it runs.
+    pub pulse: Arc<Pulse>,
 }
 
 /// About how much is rendered into one batch, bytes.

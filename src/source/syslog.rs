@@ -32,11 +32,13 @@ use crate::pool::Pool;
 use crate::settlement::Settlement;
 use crate::shutdown::{Phase, Stop};
 use crate::source::Outlet;
+use crate::source::pulse::Pulse;
 use crate::spill;
 use crate::spill::room::Room;
 use arrival::recover::OpenError;
 use arrival::{Arrivals, WhenFull};
 use frame::TooLong;
+use intake::Transport;
 use listen::address::Address;
 use listen::gate::Network;
 use listen::tls::Renew;
@@ -102,6 +104,8 @@ pub struct Common {
     pub piece: usize,
     /// A number that no stream has.
     pub mint: fn() -> StreamId,
+    /// What is told of it while it runs.
+    pub pulse: Arc<Pulse>,
 }
 
 /// The source; it listens from [`Syslog::run`] on.
@@ -112,11 +116,21 @@ pub struct Syslog {
     piece: usize,
     unfinished: usize,
     renew: Renew,
+    pulse: Arc<Pulse>,
 }
 
 impl std::fmt::Debug for Syslog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Syslog").field("name", &self.settings.name).finish_non_exhaustive()
+    }
+}
+
+impl Settings {
+    /// How many sockets it listens at; what systemd hands over counts as one for each name.
+    #[must_use]
+    pub fn sockets(&self) -> usize {
+        let of = |address: &Address| if address.transport() == Some(Transport::Udp) { self.udp_sockets } else { 1 };
+        self.listen.iter().map(of).sum()
     }
 }
 
@@ -126,7 +140,7 @@ impl Syslog {
     /// # Errors
     /// The log can't be read, or is a newer release's.
     pub fn open(settings: Settings, common: Common, outlet: Box<dyn Outlet>, bell: &Arc<Bell>) -> Result<Syslog, OpenError> {
-        let Common { host, settlement, budget, pool, room, spill, dir, piece, mint } = common;
+        let Common { host, settlement, budget, pool, room, spill, dir, piece, mint, pulse } = common;
         // The rest of memory is for what is on its way.
         let quarter = budget.limit() / 4;
         let log = arrival::Settings {
@@ -150,7 +164,7 @@ impl Syslog {
         let reading = reader::Settings { source: Arc::clone(&settings.name), topic: Arc::clone(&settings.topic), host };
         let reader = Reader::new(reading, Arc::clone(&arrivals), Arc::clone(&settlement), budget, pool, outlet);
         settlement.arrived(arrivals.stream(), recovered.unread);
-        Ok(Syslog { settings, arrivals, reader, piece, unfinished: quarter, renew: Renew::default() })
+        Ok(Syslog { settings, arrivals, reader, piece, unfinished: quarter, renew: Renew::default(), pulse })
     }
 
     /// Its arrival log.
@@ -218,6 +232,7 @@ impl Syslog {
             socket_mode: self.settings.socket_mode,
             socket_owner: self.settings.socket_owner,
             unfinished: self.unfinished,
+            pulse: Arc::clone(&self.pulse),
         };
         let started = Listeners::start(settings, Arc::clone(&self.arrivals) as Arc<dyn intake::Intake>);
         started.map_err(|error| tracing::error!(source = %name, %error, "the system gives no thread: this source does not listen")).ok()

@@ -12,6 +12,7 @@
 //! | `journald_tools.rs` | the journal and its users: the operator's tools, missing rights, no journal at all |
 //! | `journald_boot.rs` | a system that is rebooted, in a container; by `make test-boot` |
 //! | `limits.rs` | empty lines, 50 MB lines, 10,000 files, bytes that are no text, messages larger than the topic takes |
+//! | `metrics.rs` | what monitoring sees: metrics, health, silence, and what is packaged for Prometheus |
 //! | `tools.rs` | the operator's tools, on a running daemon and on a stopped one |
 //! | `tls.rs` | a broker with TLS and passwords |
 //! | `rules.rs` | rules leave events out: kills, the spill, the books |
@@ -42,6 +43,7 @@ mod journald;
 mod journald_boot;
 mod journald_tools;
 mod limits;
+mod metrics;
 mod rotation;
 mod rules;
 mod spill;

@@ -28,6 +28,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::frame::{Limits, TooLong};
 use super::intake::{Intake, Transport};
+use crate::source::pulse::Pulse;
 use address::Address;
 use gate::Network;
 
@@ -73,6 +74,8 @@ pub struct Settings {
     pub socket_owner: Option<(u32, u32)>,
     /// What messages that are not whole yet may take of memory, all connections together, bytes; beyond it they are handed on in parts.
     pub unfinished: usize,
+    /// Told when an address is listened at.
+    pub pulse: Arc<Pulse>,
 }
 
 /// Certificates of a source.
@@ -146,6 +149,7 @@ impl Listeners {
                     tracing::error!(source = %common.settings.source, %address, "systemd hands over no socket of this name: set FileDescriptorName= in the socket's unit, and start logferry by it");
                 }
                 Ok(found) => {
+                    common.settings.pulse.opened();
                     for (socket, transport) in found {
                         if matches!(transport, Transport::Udp | Transport::Unixgram) {
                             threads.push(datagrams(&common, address.clone(), Some((socket, transport)))?);
@@ -182,12 +186,16 @@ fn datagrams(common: &Arc<Common>, address: Address, ready: Option<(socket2::Soc
     let name = format!("listen {}", common.settings.source);
     std::thread::Builder::new().name(name).spawn(move || {
         let place: Arc<str> = address.to_string().into();
+        let handed = ready.is_some();
         let mut ready = ready;
         let mut told = String::new();
         while !common.stopping() {
             let made = ready.take().map_or_else(|| socket::datagrams(&common.settings, &address).map(|socket| (socket, address.transport())), |(socket, transport)| Ok((socket, Some(transport))));
             match made {
                 Ok((socket, transport)) => {
+                    if !handed {
+                        common.settings.pulse.opened();
+                    }
                     tracing::info!(source = %common.settings.source, %address, "listening");
                     udp::run(&common, transport.unwrap_or(Transport::Udp), &place, &socket);
                     return socket::leave(&address);
