@@ -225,6 +225,7 @@ fn read(dir: &Path) -> String {
         encode,
         forget_after: Duration::from_secs(7 * 86_400),
         mint: logferry::source::new_stream,
+        pulse: Arc::default(),
     };
     let outlet = Box::new(Counter { settlement: Arc::clone(&settlement), pool, counts: Arc::clone(&counts) });
     let mut source = Journald::new(settings, common, outlet, Watcher::new(|| ()));

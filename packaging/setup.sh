@@ -47,6 +47,7 @@ if [[ $what == test ]]; then
     need rsyslog "a real sender of syslog" test -x /usr/sbin/rsyslogd
     need rsyslog-relp "rsyslog's RELP" test -e "/usr/lib/$(uname -m)-linux-gnu/rsyslog/omrelp.so"
     need bsdutils "logger, another sender" has logger
+    need prometheus "promtool, which judges metrics and alerts" has promtool
     need systemd "systemd-socket-activate, which hands over sockets; systemd-analyze, which judges units" has systemd-analyze
 fi
 if [[ $what == install ]]; then

@@ -62,6 +62,8 @@ pub struct Named {
     pub name: Arc<str>,
     /// The topic its events go to.
     pub topic: Arc<str>,
+    /// Silence for longer is told; `None`: it is not.
+    pub expect_every: Option<Duration>,
 }
 
 /// A good configuration: what each part needs, and what a person should know about it. Secrets are in `kafka.properties` alone.
@@ -85,6 +87,8 @@ pub struct Config {
     pub gap_topic: Option<Arc<str>>,
     /// For the lanes' buffers on disk.
     pub spill: crate::spill::Settings,
+    /// Where metrics and health are served; `None`: nowhere.
+    pub http: Option<crate::http::Settings>,
     /// Every `[[source]]`, in the order in which they are written.
     pub named: Vec<Named>,
     /// One per `[[source]]` of type `file`, in the order in which they are written.
@@ -134,6 +138,7 @@ impl Config {
             agent: self.agent.id.clone(),
             host: self.agent.host.to_string(),
             topics: self.named.iter().map(|source| (Arc::clone(&source.name), Arc::clone(&source.topic))).collect(),
+            expect_every: self.named.iter().filter_map(|source| Some((Arc::clone(&source.name), source.expect_every?))).collect(),
             finders: self.files.iter().map(|file| (Arc::clone(&file.name), finder(file))).collect(),
             journals: self.journals.iter().map(|journal| Arc::clone(&journal.name)).collect(),
             spill: self.spill.clone(),

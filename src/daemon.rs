@@ -26,9 +26,11 @@ use crate::dead_letters::DeadLetters;
 use crate::durable::{self, Lock, LockError};
 use crate::encode::gap::GapEncoder;
 use crate::gaps;
+use crate::http::{self, Http};
 use crate::kafka;
 use crate::lane::{LaneError, Lanes, Shared};
 use crate::operator;
+use crate::operator::pages::Beginning;
 use crate::pool::Pool;
 use crate::rate::Rate;
 use crate::settlement::Settlement;
@@ -118,6 +120,7 @@ struct Running {
     operator: Arc<operator::Running>,
     once: bool,
     _control: Option<Control>,
+    _http: Option<Http>,
     _lock: Lock,
 }
 
@@ -153,6 +156,8 @@ fn start(path: &Path, live: Arc<Live>, once: bool) -> Result<Running, StartError
     let settlement = Arc::new(state.restore()?);
 
     tidy(config, &settlement);
+    let settings = config.operator();
+    let beginning = Beginning::of(&settings, &settlement);
 
     let stop = Arc::new(Stop::default());
     let budget = Budget::new(config.agent.memory);
@@ -178,8 +183,8 @@ fn start(path: &Path, live: Arc<Live>, once: bool) -> Result<Running, StartError
 
     let asks = mpsc::channel();
     let ask = asks.0.clone();
-    let operator =
-        operator::Running::new(config.operator(), Arc::clone(&settlement), Arc::clone(&lanes), move || ask_for_reload(&ask, once));
+    let reload = move || ask_for_reload(&ask, once);
+    let operator = operator::Running::new(settings, Arc::clone(&settlement), Arc::clone(&lanes), beginning, reload);
     let operator = Arc::new(operator);
     let ground = Ground::new(config, Arc::clone(&lanes), Arc::clone(&stop), once);
     let service = Service::new(Arc::clone(&kafka), ground.opening.clone());
@@ -187,6 +192,7 @@ fn start(path: &Path, live: Arc<Live>, once: bool) -> Result<Running, StartError
     let fleet = Fleet::begin(path.to_owned(), Arc::clone(&live), ground, Arc::clone(&operator))?;
     let gaps = send_gaps(config, kafka, &settlement, &stop)?;
     let control = control::serve(dir, Arc::<operator::Running>::clone(&operator));
+    let http = config.http.and_then(|settings| http::serve(&settings, Arc::<operator::Running>::clone(&operator)));
     Ok(Running {
         stop,
         settlement,
@@ -201,6 +207,7 @@ fn start(path: &Path, live: Arc<Live>, once: bool) -> Result<Running, StartError
         operator,
         once,
         _control: control,
+        _http: http,
         _lock: lock,
     })
 }
@@ -278,20 +285,18 @@ async fn attend(running: Running, signals: Signals) -> Result<bool, StartError> 
         operator,
         once,
         _control,
+        _http,
         _lock,
     } = running;
     let Signals { mut terminate, mut interrupt, mut hangup } = signals;
-    let (ended, mut end) = oneshot::channel();
     let (finishing, settling, stopping) = (Arc::clone(&lanes), Arc::clone(&settlement), Arc::clone(&stop));
-    std::thread::Builder::new().name("sources".into()).spawn(move || {
+    let mut end = until_ended(move || {
         // In the order of the data: when the sources have ended, nothing more comes to the lanes.
         fleet.run(&asks, &stopping, once);
         finishing.finish();
         // Gaps go out when a snapshot has them.
         settling.hurry();
         gaps.finish();
-        // Nobody waits any more only if the main task is gone.
-        let _ = ended.send(());
     })?;
     let mut watch = Watch::new(&settlement);
     let (mut deadline, mut stopped): (Option<Instant>, Option<Instant>) = (None, None);
@@ -309,10 +314,9 @@ async fn attend(running: Running, signals: Signals) -> Result<bool, StartError> 
             _ = hangup.recv() => reload_unasked(&ask, once),
             _ = show.tick() => {
                 watch.tick(&live.get(), &settlement, &lanes);
-                let mut threads = bells.all();
-                threads.push(("snapshots".into(), Arc::clone(&bell)));
-                service.tick(&lanes, &threads, settlement.totals());
+                service.tick(&lanes, &threads(&bells, &bell), settlement.totals());
                 operator.watch_spill(Instant::now());
+                operator.watch_sources(Instant::now());
                 if deadline.is_some_and(|deadline| Instant::now() >= deadline) && stop.phase() != Phase::Now {
                     tracing::warn!("agent.stop_timeout has passed; what was not acknowledged is read again at the next start");
                     stop.advance(Phase::Now);
@@ -326,12 +330,35 @@ async fn attend(running: Running, signals: Signals) -> Result<bool, StartError> 
     }
     drop(watch);
     stop.advance(Phase::Now);
+    Ok(write_last((bell, keeper), &settlement))
+}
+
+/// The last snapshot; whether it was written and everything that was read is settled.
+fn write_last((bell, keeper): Snapshots, settlement: &Settlement) -> bool {
     bell.ring();
     let durable = keeper.join().is_ok_and(|mut keeper| keeper.write());
     let totals = settlement.totals();
     let (pending, delivered) = (totals.pending(), totals.delivered);
     tracing::info!(delivered = delivered.events, pending = pending.events, "stopped");
-    Ok(durable && pending.events == 0)
+    durable && pending.events == 0
+}
+
+/// The thread that owns the sources; tells when everything has ended.
+fn until_ended(run: impl FnOnce() + Send + 'static) -> std::io::Result<oneshot::Receiver<()>> {
+    let (ended, end) = oneshot::channel();
+    std::thread::Builder::new().name("sources".into()).spawn(move || {
+        run();
+        // Nobody waits any more only if the main task is gone.
+        let _ = ended.send(());
+    })?;
+    Ok(end)
+}
+
+/// The threads that the watchdog expects to come when they are called.
+fn threads(bells: &Bells, snapshots: &Arc<Bell>) -> Vec<(Arc<str>, Arc<Bell>)> {
+    let mut threads = bells.all();
+    threads.push(("snapshots".into(), Arc::clone(snapshots)));
+    threads
 }
 
 /// SIGHUP.

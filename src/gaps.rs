@@ -17,6 +17,9 @@ use std::sync::Arc;
 
 use crate::batch::StreamId;
 
+/// The reason of what is no gap, and goes the same way: a source is silent for longer than it may be. Its record has this type.
+pub const QUIET: &str = "quiet";
+
 /// Where something was lost.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Place {

@@ -14,6 +14,7 @@ use crate::batch::Batch;
 use crate::budget::Budget;
 use crate::dead_letters::DeadLetters;
 use crate::delivery;
+use crate::durations::{Durations, Took};
 use crate::kafka::queue::Queue;
 use crate::ledger::Count;
 use crate::pool::Pool;
@@ -126,6 +127,8 @@ pub struct Inbox {
     came: Condvar,
     condition: Mutex<(Condition, SpillView)>,
     progress: Mutex<Progress>,
+    /// How long Kafka takes for a batch.
+    pub produced: Durations,
 }
 
 #[derive(Debug, Default)]
@@ -334,6 +337,13 @@ impl Lanes {
             LaneLook { topic: Arc::clone(topic), still_since, proven }
         };
         lanes.iter().map(look).collect()
+    }
+
+    /// How long Kafka took for the batches of each lane.
+    #[must_use]
+    pub fn produced(&self) -> Vec<(Arc<str>, Took)> {
+        let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.iter().map(|(topic, (inbox, _))| (Arc::clone(topic), inbox.produced.took())).collect()
     }
 
     /// Tells the lane of `topic` something; false if there is none.

@@ -18,6 +18,7 @@
 //! | what survives a kill | [`snapshot`], [`durable`] |
 //! | what an operator sees and does | [`control`], [`operator`], [`forecast`] |
 //! | what systemd is told, and whether the daemon is alive | [`systemd`], [`watchdog`] |
+//! | what monitoring sees | [`http`], [`metrics`], [`durations`], [`quiet`] |
 //! | how near two words are | [`nearest`] |
 
 pub mod batch;
@@ -30,16 +31,20 @@ pub mod daemon;
 pub mod dead_letters;
 pub mod delivery;
 pub mod durable;
+pub mod durations;
 pub mod encode;
 pub mod forecast;
 pub mod gaps;
+pub mod http;
 pub mod kafka;
 pub mod lane;
 pub mod ledger;
 pub mod logging;
+pub mod metrics;
 pub mod nearest;
 pub mod operator;
 pub mod pool;
+pub mod quiet;
 pub mod rate;
 pub mod retry;
 pub mod rules;

@@ -4,21 +4,23 @@
 pub mod drain;
 pub mod journal;
 pub mod letters;
+pub mod pages;
 pub mod resend;
 pub mod seek;
 pub mod stopped;
 pub mod view;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use letters::Deed;
+use pages::Beginning;
 
 use crate::control::letters::{Letter, List};
 use crate::control::protocol::{Change, Left, Spilled};
-use crate::control::status::{Lane, Memory, Reload, Spill, Status, Stream};
+use crate::control::status::{Reload, Status, Stream};
 use crate::control::user::User;
 use crate::control::{Operator, Refusal};
 use crate::dead_letters;
@@ -26,9 +28,13 @@ use crate::forecast::{self, Forecast, Teller};
 use crate::kafka;
 use crate::lane::{Condition, Lanes, Order};
 use crate::ledger::Count;
+use crate::metrics::text::Growth;
+use crate::quiet::Quiet;
+use crate::rules::Rule;
 use crate::settlement::Settlement;
 use crate::source::file::discover::Finder;
 use crate::source::journald::position::Place;
+use crate::source::pulse::Pulse;
 use crate::source::syslog::arrival::Arrivals;
 use crate::spill;
 
@@ -46,6 +52,8 @@ pub struct Settings {
     pub host: String,
     /// The topic of every source.
     pub topics: HashMap<Arc<str>, Arc<str>>,
+    /// For how long a source may be silent, of those for which that is known.
+    pub expect_every: HashMap<Arc<str>, Duration>,
     /// How every source finds and opens its files.
     pub finders: HashMap<Arc<str>, Finder>,
     /// The sources that read journals.
@@ -64,13 +72,23 @@ pub struct Running {
     settlement: Arc<Settlement>,
     lanes: Arc<Lanes>,
     forecast: Mutex<(Forecast, Teller)>,
-    arrivals: Mutex<Logs>,
+    live: Mutex<Live>,
+    growth: Mutex<Growth>,
+    quiet: Mutex<Quiet>,
     reloads: Mutex<Reload>,
     reload: Box<Reloader>,
 }
 
-/// The arrival log of each source that has one.
-type Logs = Vec<(Arc<str>, Arc<Arrivals>)>;
+/// What the sources and rules tell of themselves while they run.
+#[derive(Clone, Debug, Default)]
+pub struct Live {
+    /// The arrival log of each source that has one.
+    pub arrivals: Vec<(Arc<str>, Arc<Arrivals>)>,
+    /// Of each source, whether it is open.
+    pub pulses: Vec<(Arc<str>, Arc<Pulse>)>,
+    /// In their order.
+    pub rules: Arc<[Rule]>,
+}
 
 /// Has the configuration read anew, and waits for what comes of it, in words.
 type Reloader = dyn Fn() -> Result<String, String> + Send + Sync;
@@ -82,17 +100,19 @@ impl std::fmt::Debug for Running {
 }
 
 impl Running {
-    /// What the control socket needs of the daemon. `reload` has the configuration read anew and says what came of it, in half a minute at most.
+    /// What the control socket and monitoring need of the daemon. `beginning` is how things stood when it started; `reload` has the configuration read anew and says what came of it, in half a minute at most.
     #[must_use]
     pub fn new(
         settings: Settings,
         settlement: Arc<Settlement>,
         lanes: Arc<Lanes>,
+        Beginning { growth, quiet }: Beginning,
         reload: impl Fn() -> Result<String, String> + Send + Sync + 'static,
     ) -> Running {
         let settings = Mutex::new(Arc::new(settings));
-        let (forecast, arrivals, reloads) = Default::default();
-        Running { settings, settlement, lanes, forecast, arrivals, reloads, reload: Box::new(reload) }
+        let (forecast, live, reloads) = Default::default();
+        let (growth, quiet) = (growth.into(), quiet.into());
+        Running { settings, settlement, lanes, forecast, live, growth, quiet, reloads, reload: Box::new(reload) }
     }
 
     fn settings(&self) -> Arc<Settings> {
@@ -104,9 +124,13 @@ impl Running {
         *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }
 
-    /// From now on these are the arrival logs of the sources that run.
-    pub fn show_arrivals(&self, arrivals: Logs) {
-        *self.arrivals.lock().unwrap_or_else(PoisonError::into_inner) = arrivals;
+    /// From now on these sources and rules run.
+    pub fn show(&self, live: Live) {
+        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = live;
+    }
+
+    fn live(&self) -> Live {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The configuration was read anew just now; or it was refused, for these reasons.
@@ -197,35 +221,7 @@ impl Running {
 
 impl Operator for Running {
     fn status(&self) -> Result<Status, Refusal> {
-        let budget = &self.lanes.shared().budget;
-        let shown = self.lanes.shown();
-        let mut lanes = BTreeMap::new();
-        for (topic, condition, spill) in &shown {
-            lanes.insert(topic.to_string(), Lane { spill: view::lane_spill(spill), ..view::lane(Some(condition)) });
-        }
-        let settings = self.settings();
-        let mut books = view::books(&settings, &self.settlement);
-        for (name, arrivals) in &*self.arrivals.lock().unwrap_or_else(PoisonError::into_inner) {
-            let source = books.sources.entry(name.to_string()).or_default();
-            (source.arrivals_bytes, source.unprotected) = (arrivals.bytes(), arrivals.is_unprotected());
-            source.arrivals_full = arrivals.why_full();
-        }
-        let full = shown.iter().find_map(|(_, _, spill)| spill.full);
-        let bytes = self.lanes.shared().room.used();
-        let full_in = self.forecast.lock().unwrap_or_else(PoisonError::into_inner).0.full_in(settings.spill.max_size);
-        Ok(Status {
-            running: true,
-            lanes,
-            memory: Memory { used: budget.used() as u64, limit: budget.limit() as u64 },
-            spill: Spill {
-                max_bytes: settings.spill.max_size,
-                bytes,
-                full_in_seconds: full_in.map(|time| time.as_secs()),
-                full: full.map(str::to_owned),
-            },
-            reload: self.reloads.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            ..books
-        })
+        Ok(self.now())
     }
 
     fn explain(&self, path: &OsStr) -> String {

@@ -80,7 +80,7 @@ pub enum Action {
     /// Fields are taken away.
     Remove(Vec<Box<[u8]>>),
     /// Fields get other names: from, to.
-    Rename(Vec<(Box<[u8]>, Box<[u8]>)>),
+    Rename(Vec<(Name, Name)>),
     /// Their time is what a field says.
     Timestamp(change::Time),
     /// They get a severity.
@@ -88,6 +88,9 @@ pub enum Action {
     /// More of them than so many in a time are left out, for each key.
     RateLimit(Limit, Option<Template>),
 }
+
+/// The name of a field.
+pub type Name = Box<[u8]>;
 
 /// Which severity a rule gives.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ mod tests;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::batch::{Batch, Position, StreamId};
 use crate::bell::Bell;
@@ -168,7 +168,7 @@ impl Settlement {
         inner.next_ticket += 1;
         let ticket = inner.next_ticket;
         let Some(entry) = inner.streams.get_mut(&id) else { return (ticket, vec![Count::default(); parts.len()]) };
-        let before = entry.admit(ticket, (base, to), parts, merged);
+        let before = entry.admit((ticket, Instant::now()), (base, to), parts, merged);
         entry.change(|row| row.size = size);
         inner.dirty.insert(id);
         let joined = Count { events: merged, bytes: 0 };
@@ -336,13 +336,20 @@ impl Settlement {
             inner.next_ticket += 1;
             let ticket = inner.next_ticket;
             if let Some(entry) = inner.streams.get_mut(stream) {
-                entry.admit(ticket, (to.offset, *to), &[], 0);
+                entry.admit((ticket, Instant::now()), (to.offset, *to), &[], 0);
                 entry.change(|row| row.size = *size);
                 entry.move_on();
                 inner.dirty.insert(*stream);
                 inner.book_passed(*stream);
             }
         }
+    }
+
+    /// A source has read nothing for `silence`, which is longer than it may be: a record of type `quiet` says so. It is no loss, and in no books.
+    pub fn silent(&self, source: &Arc<str>, silence: Duration, words: &str) {
+        let place = Place::Named(format!("source {source}").into());
+        let at = At { place: &place, stream: None, from: None, words };
+        self.lock().gap_of(source, gaps::QUIET, gaps::Amount::default(), &at, silence);
     }
 
     /// A file was read that may repeat what was read already.
@@ -477,6 +484,11 @@ impl Inner {
     }
 
     fn gap(&mut self, source: &Arc<str>, reason: &str, amount: gaps::Amount, at: &At<'_>) {
+        self.gap_of(source, reason, amount, at, Duration::ZERO);
+    }
+
+    /// A gap that began so long ago.
+    fn gap_of(&mut self, source: &Arc<str>, reason: &str, amount: gaps::Amount, at: &At<'_>, age: Duration) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).ok();
         let now_ns = now.and_then(|time| i64::try_from(time.as_nanos()).ok()).unwrap_or(0);
         self.gaps.add(Gap {
@@ -489,7 +501,7 @@ impl Inner {
             from: at.from,
             to: at.from.filter(|_| amount.events == 0 && amount.unknown == 0).map(|from| from + amount.bytes),
             amount,
-            first_ns: now_ns,
+            first_ns: now_ns.saturating_sub(i64::try_from(age.as_nanos()).unwrap_or(i64::MAX)),
             last_ns: now_ns,
             words: at.words.into(),
         });

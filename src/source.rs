@@ -4,6 +4,7 @@ pub mod absent;
 pub mod file;
 pub mod journald;
 pub mod multiline;
+pub mod pulse;
 pub mod syslog;
 
 use std::sync::Arc;

@@ -166,6 +166,7 @@ fn takes(kind: Kind) -> &'static str {
         Kind::Mode => "octal mode",
         Kind::Zone => "time zone",
         Kind::Regex => "regex",
+        Kind::Socket => "address and port",
         Kind::Encoding => "encoding",
         Kind::Priority => "priority or range",
         Kind::Texts | Kind::Properties => "table",

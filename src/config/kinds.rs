@@ -1,6 +1,7 @@
 //! Whether a value is of the kind that its key takes. Apart because each kind is judged by itself, whatever the key. Pure.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 
 use figment::value::Value as Plain;
 use jiff::tz::TimeZone;
@@ -100,6 +101,7 @@ fn noun(kind: Kind) -> &'static str {
         Kind::Servers => "list of brokers",
         Kind::Patterns { .. } => "list of patterns",
         Kind::Addresses => "list of addresses",
+        Kind::Socket => "address with a port",
         Kind::Networks => "list of networks",
         Kind::Words => "list of strings",
         Kind::Matches => "list of matches",
@@ -129,6 +131,7 @@ pub fn example(kind: Kind) -> String {
         Kind::Servers => "write [\"kafka-1:9092\", \"kafka-2:9092\"] or \"kafka-1:9092,kafka-2:9092\"".to_owned(),
         Kind::Patterns { .. } => "write a list, as [\"/var/log/*.log\"]".to_owned(),
         Kind::Addresses => "write a list, as [\"udp://0.0.0.0:514\", \"tcp://0.0.0.0:514\"]".to_owned(),
+        Kind::Socket => "write an IP address and a port in quotes, as \"127.0.0.1:9750\" or \"[::1]:9750\"".to_owned(),
         Kind::Networks => "write a list, as [\"10.0.0.0/8\"]".to_owned(),
         Kind::Words => "write a list of strings that are not empty, as [\"nginx.service\"]".to_owned(),
         Kind::Matches => "write a list, as [\"_TRANSPORT=audit\"]".to_owned(),
@@ -215,7 +218,8 @@ fn word(kind: Kind, text: &str) -> Result<(), Fault> {
         Kind::Encoding => Err(Fault::new(format!("files can't be read as {text:?}"), example(kind))),
         Kind::Mode if mode(text).is_some() => Ok(()),
         Kind::Zone if zone(text).is_some() => Ok(()),
-        Kind::Mode | Kind::Zone => Err(Fault::new(format!("{text:?} is no {}", noun(kind)), example(kind))),
+        Kind::Socket if socket(text).is_some() => Ok(()),
+        Kind::Mode | Kind::Zone | Kind::Socket => Err(Fault::new(format!("{text:?} is no {}", noun(kind)), example(kind))),
         Kind::Addresses
         | Kind::Networks
         | Kind::Words
@@ -329,6 +333,12 @@ fn network(text: &str) -> Result<(), Fault> {
 pub fn mode(text: &str) -> Option<u32> {
     ((3..=4).contains(&text.len()) && text.bytes().all(|digit| (b'0'..=b'7').contains(&digit)))
         .then(|| u32::from_str_radix(text, 8).ok())?
+}
+
+/// An IP address and a port that can be listened at.
+#[must_use]
+pub fn socket(text: &str) -> Option<SocketAddr> {
+    text.parse().ok().filter(|address: &SocketAddr| address.port() > 0)
 }
 
 /// A time zone by its name.

@@ -93,6 +93,7 @@ fn hold(old: &Config, new: &mut Config) -> Vec<&'static str> {
     new.dead_letters.keep_free = old.dead_letters.keep_free;
     keep(&mut keys, "spill.after", &old.spill.after, &mut new.spill.after);
     keep(&mut keys, "spill.sync", &old.spill.sync, &mut new.spill.sync);
+    keep(&mut keys, "http.listen", &old.http, &mut new.http);
     keys
 }
 

@@ -18,6 +18,7 @@ use super::units::{self, Time};
 use super::{Agent, Config, Machine, kinds, print, properties};
 use crate::dead_letters;
 use crate::encode::{self, Format};
+use crate::http;
 use crate::kafka;
 use crate::spill;
 
@@ -119,6 +120,7 @@ pub fn resolve(mut collected: Collected, machine: &Machine<'_>) -> Result<Config
         gap_topic: topic(raw.kafka.gap_topic.as_deref().or(raw.kafka.topic.as_deref())),
         agent,
         spill,
+        http: raw.http.listen.as_deref().and_then(kinds::socket).map(|listen| http::Settings { listen }),
         named,
         files,
         syslogs,

@@ -65,6 +65,8 @@ pub enum Kind {
     },
     /// A list of at least one address to listen at.
     Addresses,
+    /// An IP address and a port.
+    Socket,
     /// A list of networks.
     Networks,
     /// The mode of a file, octal.
@@ -126,6 +128,7 @@ pub const TABLES: &[(&str, &str)] = &[
     ("kafka.sasl", "write [kafka.sasl]"),
     ("kafka.sasl.password", "a password never stands here itself: write { file = \"…\" }, { credential = \"…\" } or { env = \"…\" }"),
     ("spill", "write [spill]"),
+    ("http", "write [http]"),
     ("source", "write [[source]]"),
     ("rule", "write [[rule]]"),
     ("test", "write [[test]]"),
@@ -208,11 +211,14 @@ pub const KEYS: &[Key] = &[
     entry("spill.sync", Kind::Time { min: 1, max: 10_000, off: false }, Is("100ms"), "How often what was written to disk is made durable. 1ms to 10s."),
     entry("spill.keep_free", Kind::Free { most: 90 }, Is("10%"), "What is left free of the file system for others: per cent of it (0% to 90%), or a size."),
 
+    entry("http.listen", Kind::Socket, Nothing, "Where /metrics, /healthz, /readyz and /status are served, to anybody who can connect: an IP address and a port. Default: nowhere."),
+
     entry("source.name", Kind::Name, Required, "Its name in events and counts; unique."),
     entry("source.type", SOURCE_TYPE, Required, "file: lines of files. syslog: messages from the network and local sockets. journald: the systemd journal."),
     only(FILE, entry("source.include", Kind::Patterns { min: 1 }, Required, "Files to read: absolute paths with *, ?, [a-z], {a,b} and ** for any depth.")),
     only(FILE, entry("source.exclude", Kind::Patterns { min: 0 }, Nothing, "Files not to read, though include names them.")),
     entry("source.topic", Kind::Topic, Nothing, "Where its events go. Default: kafka.topic."),
+    entry("source.expect_every", OPTIONAL_TIME, Is("off"), "No event for longer than this is a warning, a metric and a record of type quiet; \"off\" expects nothing."),
     only(FILE, entry("source.start_at", START_AT, Is("beginning"), "For files that exist when this source first runs: beginning or end. Later files are read from their first byte.")),
     only(FILE, entry("source.ignore_older", OPTIONAL_TIME, Is("7d"), "Files last written longer ago than this when this source first runs are left out; \"off\" reads all.")),
     only(FILE, entry("source.partial_line_timeout", OPTIONAL_TIME, Is("off"), "Ship a last line without a newline after this long; \"off\" waits for its end.")),
@@ -356,6 +362,8 @@ pub struct Raw {
     pub agent: RawAgent,
     pub kafka: RawKafka,
     pub spill: RawSpill,
+    #[serde(default)]
+    pub http: RawHttp,
 }
 
 /// `[agent]`.
@@ -403,6 +411,13 @@ pub struct RawSpill {
     pub keep_free: Free,
 }
 
+/// `[http]`.
+#[derive(Default, Deserialize)]
+#[expect(missing_docs, reason = "the table says what each key is")]
+pub struct RawHttp {
+    pub listen: Option<String>,
+}
+
 /// `kafka.bootstrap_servers` in either form.
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -447,6 +462,7 @@ pub struct RawPassword {
 pub struct RawSource {
     pub name: Option<String>,
     pub topic: Option<String>,
+    pub expect_every: Time,
 }
 
 /// A `[[source]]` of type `syslog`.

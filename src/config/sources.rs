@@ -69,7 +69,7 @@ pub fn sources(
         let name: Arc<str> = raw.name.as_deref().unwrap_or_default().into();
         let topic: Arc<str> = raw.topic.as_deref().unwrap_or_default().into();
         shown.extend(print::sections(&figment, &origins, Some(kind)));
-        sources.named.push(Named { name: Arc::clone(&name), topic: Arc::clone(&topic) });
+        sources.named.push(Named { name: Arc::clone(&name), topic: Arc::clone(&topic), expect_every: raw.expect_every.0 });
         if kind == "syslog" {
             let raw: RawSyslog = figment.extract().map_err(|error| internal(found, &error))?;
             let multiline = raw.multiline.as_ref().and_then(|raw| multiline(raw, &origins, found)).map(Arc::new);

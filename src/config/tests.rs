@@ -178,8 +178,22 @@ max_size = "2GiB"
     a.toml:36: spill.after: "50ms" is too short; write a number and a unit (ms, s, m, h, d) in quotes, as "10s", at least "100ms"
     a.toml:37: spill.sync: "11s" is too long; write a number and a unit (ms, s, m, h, d) in quotes, as "10s", at most "10s"
     a.toml:38: spill.keep_free: "91%" leaves too little; write 0% to 90%, or a size (B, KB, MB, GB, KiB, MiB, GiB), in quotes, as "10%" or "5GiB"
-    a.toml:40: spool: unknown key; there are agent, kafka, rule, source, spill, test
+    a.toml:40: spool: unknown key; there are agent, http, kafka, rule, source, spill, test
     "#);
+}
+
+#[test]
+fn monitoring_is_off_until_an_address_is_named_and_silence_until_a_time_is() {
+    let config = judge(&[SMALL], &machine()).unwrap();
+    assert_eq!((config.http, config.named[0].expect_every), (None, None));
+    let text = format!("{SMALL}expect_every = \"15m\"\n[http]\nlisten = \"[::1]:9750\"\n");
+    let config = judge(&[&text], &machine()).unwrap();
+    assert_eq!(config.http.unwrap().listen, "[::1]:9750".parse().unwrap());
+    assert_eq!(config.operator().expect_every["app"].as_secs(), 900);
+    for listen in ["localhost:9750", ":9750", "127.0.0.1", "127.0.0.1:0"] {
+        let said = mistakes(&format!("{SMALL}[http]\nlisten = {listen:?}\n"));
+        assert!(said.contains("is no address with a port; write an IP address and a port in quotes"), "{said}");
+    }
 }
 
 #[test]

@@ -97,7 +97,7 @@ impl Fleet {
         // Those that begin later don't make it less ready.
         ground.opening = Opening::default();
         let fleet = Fleet { path, live, ground, operator, running, leaving, settling, failed, waiting, stamps };
-        fleet.show_arrivals();
+        fleet.show();
         Ok(fleet)
     }
 
@@ -125,7 +125,7 @@ impl Fleet {
         let Some(source) = self.running.remove(name) else { return };
         source.stop.advance(Phase::Leave);
         self.leaving.push(Leaving { name: Arc::clone(name), source, since: Instant::now() });
-        self.show_arrivals();
+        self.show();
     }
 
     /// Goes on with what has begun; whether it is to be looked again soon.
@@ -191,7 +191,7 @@ impl Fleet {
         match self.ground.start(&self.live.get(), name) {
             Ok(source) => {
                 self.running.extend(source.map(|source| (Arc::clone(name), source)));
-                self.show_arrivals();
+                self.show();
             }
             Err(error) => {
                 tracing::error!(source = %name, %error, "could not begin; it is tried again at the next reload");
@@ -221,10 +221,15 @@ impl Fleet {
         leaving.chain(settling).collect()
     }
 
-    /// The operator's tools look at the arrival logs of the sources that run.
-    fn show_arrivals(&self) {
-        let logs = self.running.iter().filter_map(|(name, source)| Some((Arc::clone(name), Arc::clone(&source.syslog.as_ref()?.0))));
-        self.operator.show_arrivals(logs.collect());
+    /// The operator's tools and monitoring look at what runs.
+    pub(super) fn show(&self) {
+        let arrivals = |(name, source): (&Arc<str>, &Source)| Some((Arc::clone(name), Arc::clone(&source.syslog.as_ref()?.0)));
+        let pulse = |(name, source): (&Arc<str>, &Source)| (Arc::clone(name), Arc::clone(&source.pulse));
+        self.operator.show(operator::Live {
+            arrivals: self.running.iter().filter_map(arrivals).collect(),
+            pulses: self.running.iter().map(pulse).collect(),
+            rules: Arc::clone(&self.live.get().rules),
+        });
     }
 }
 

@@ -89,6 +89,7 @@ impl Fleet {
             }
         }
         sources::tell_left_over(&config);
+        self.show();
         words(&sources, rules, &restart) + &check::warnings(&config)
     }
 }

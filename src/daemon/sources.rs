@@ -18,6 +18,7 @@ use crate::source::file::held::Held;
 use crate::source::file::watch::Watcher;
 use crate::source::file::{self, FileSource};
 use crate::source::journald::{self, Journald};
+use crate::source::pulse::Pulse;
 use crate::source::syslog::arrival::{self, Arrivals};
 use crate::source::syslog::listen::tls::Renew;
 use crate::source::syslog::{self, Syslog};
@@ -32,6 +33,7 @@ pub(super) struct Source {
     rules: Exchange,
     /// Its arrival log, and what has its certificates read again.
     pub(super) syslog: Option<(Arc<Arrivals>, Renew)>,
+    pub(super) pulse: Arc<Pulse>,
 }
 
 /// What sources are made with.
@@ -52,7 +54,9 @@ pub(super) struct Ground {
 
 /// The bells at which the threads of sources rest, with their names; for the watchdog. A source that has ended leaves it at the next look.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Bells(Arc<Mutex<Vec<(Arc<str>, Weak<Bell>)>>>);
+pub(super) struct Bells(Arc<Mutex<Vec<NamedBell>>>);
+
+type NamedBell = (Arc<str>, Weak<Bell>);
 
 impl Bells {
     fn add(&self, name: &str, bell: &Arc<Bell>) {
@@ -114,6 +118,7 @@ impl Ground {
 
     fn file(&self, config: &Config, settings: &file::Settings) -> Result<Source, StartError> {
         let shared = self.lanes.shared();
+        let pulse = Pulse::new(1);
         let common = file::Common {
             host: Arc::clone(&config.agent.host),
             settlement: Arc::clone(&shared.settlement),
@@ -124,6 +129,7 @@ impl Ground {
             held: Arc::clone(&self.held),
             keep_free: config.spill.keep_free,
             max_open: Arc::clone(&self.max_open),
+            pulse: Arc::clone(&pulse),
         };
         let Begin { stop, bell, rules, thread } = self.begin(&settings.name, "file");
         let rung = Arc::clone(&bell);
@@ -131,11 +137,12 @@ impl Ground {
         let source = FileSource::new(settings.clone(), common, way, Watcher::new(move || rung.ring()));
         let (stopping, opening, once) = (Arc::clone(&stop), self.opening.clone(), self.once);
         let thread = thread.spawn(move || source.run(&stopping, &bell, opening, once))?;
-        Ok(Source { thread, stop, rules, syslog: None })
+        Ok(Source { thread, stop, rules, syslog: None, pulse })
     }
 
     fn syslog(&self, config: &Config, settings: &syslog::Settings) -> Result<Source, StartError> {
         let shared = self.lanes.shared();
+        let pulse = Pulse::new(settings.sockets());
         let encode = encoded(config, settings);
         let common = syslog::Common {
             host: Arc::clone(&config.agent.host),
@@ -147,6 +154,7 @@ impl Ground {
             dir: arrivals_dir(config),
             piece: encode::always_fits(&encode),
             mint: new_stream,
+            pulse: Arc::clone(&pulse),
         };
         let Begin { stop, bell, rules, thread } = self.begin(&settings.name, "syslog");
         let way = self.way(config, &settings.topic, &encode, (&settings.name, "syslog"), &rules)?;
@@ -154,11 +162,12 @@ impl Ground {
         let syslog = Some((source.arrivals(), source.renew()));
         let (stopping, opening, once) = (Arc::clone(&stop), self.opening.clone(), self.once);
         let thread = thread.spawn(move || source.run(&stopping, &bell, opening, once))?;
-        Ok(Source { thread, stop, rules, syslog })
+        Ok(Source { thread, stop, rules, syslog, pulse })
     }
 
     fn journal(&self, config: &Config, settings: &journald::Settings) -> Result<Source, StartError> {
         let shared = self.lanes.shared();
+        let pulse = Pulse::new(1);
         let common = journald::Common {
             host: Arc::clone(&config.agent.host),
             settlement: Arc::clone(&shared.settlement),
@@ -167,6 +176,7 @@ impl Ground {
             encode: config.encode.before_rewriting(),
             forget_after: config.agent.forget_after,
             mint: new_stream,
+            pulse: Arc::clone(&pulse),
         };
         let Begin { stop, bell, rules, thread } = self.begin(&settings.name, "journald");
         let rung = Arc::clone(&bell);
@@ -174,7 +184,7 @@ impl Ground {
         let source = Journald::new(settings.clone(), common, way, Watcher::new(move || rung.ring()));
         let (stopping, opening, once) = (Arc::clone(&stop), self.opening.clone(), self.once);
         let thread = thread.spawn(move || source.run(&stopping, &bell, opening, once))?;
-        Ok(Source { thread, stop, rules, syslog: None })
+        Ok(Source { thread, stop, rules, syslog: None, pulse })
     }
 
     fn begin(&self, name: &Arc<str>, kind: &'static str) -> Begin {

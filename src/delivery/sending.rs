@@ -186,6 +186,7 @@ impl Lane {
             },
             &mut self.done,
         );
+        producer.took().for_each(|took| self.inbox.produced.note(took));
         if !ended.is_empty() {
             settlement.spill_ended(&self.topic, log.row(), &ended, Fate::Delivered);
         }

@@ -7,10 +7,10 @@ use jiff::Timestamp;
 
 use super::json::{escape_lossy, labels};
 use super::{Format, Settings, in_format};
-use crate::gaps::{Bound, Gap, Place, words};
+use crate::gaps::{Bound, Gap, Place, QUIET, words};
 
-/// The header that tells a gap from an event in the format `raw`.
-pub const HEADER: (&str, &str) = ("logferry-type", "gap");
+/// The header that tells a gap from an event in the format `raw`; its value is the record's type.
+const HEADER: &str = "logferry-type";
 
 /// Writes gaps.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub struct GapMessage {
     pub key: Vec<u8>,
     /// The object: below 100 KiB, since a path has at most 4 KiB.
     pub value: Vec<u8>,
-    /// [`HEADER`] in `raw`, none in JSON, where the object says it.
+    /// `logferry-type` in `raw`, none in JSON, where the object says it.
     pub header: Option<(&'static str, &'static str)>,
 }
 
@@ -44,9 +44,10 @@ impl GapEncoder {
     #[must_use]
     pub fn encode(&self, gap: &Gap) -> GapMessage {
         let (first, last) = (time(gap.first_ns), time(gap.last_ns));
+        let kind = if &*gap.reason == QUIET { QUIET } else { "gap" };
         let mut object = Object(br#"{"v":1"#.to_vec());
         object.text("timestamp", &last).text("observed_timestamp", &last);
-        object.text("host", &self.host).text("source", &gap.source).text("type", "gap");
+        object.text("host", &self.host).text("source", &gap.source).text("type", kind);
         // Numbers begin anew when somebody removes the state: with the second of the gap two such ids differ all the same.
         object.text("event_id", &format!("gap:{}:{}:{}", self.agent, gap.number, gap.first_ns.div_euclid(1_000_000_000)));
         object.text("severity", words::severity(&gap.reason)).text("message", &words::sentence(gap));
@@ -76,7 +77,7 @@ impl GapEncoder {
         value.extend_from_slice(&self.end);
         let key = format!("{}:gaps", self.host).into_bytes();
         let value = in_format(self.format, value);
-        GapMessage { key, value, header: (self.format == Format::Raw).then_some(HEADER) }
+        GapMessage { key, value, header: (self.format == Format::Raw).then_some((HEADER, kind)) }
     }
 }
 
@@ -171,6 +172,16 @@ mod tests {
         let raw = encoder(Format::Raw, &[]).encode(&gap());
         assert_eq!(raw.header, Some(("logferry-type", "gap")));
         assert_eq!(GapMessage { header: None, ..raw }, encoder(Format::Json, &[]).encode(&gap()));
+    }
+
+    #[test]
+    fn silence_has_a_type_of_its_own() {
+        let quiet = Gap { reason: QUIET.into(), place: Place::Named("source app".into()), words: "silent for 16 m".into(), ..gap() };
+        let message = encoder(Format::Raw, &[]).encode(&quiet);
+        conforms(&message.value);
+        let value: Value = serde_json::from_slice(&message.value).unwrap();
+        assert_eq!((&value["type"], &value["severity"], message.header), (&"quiet".into(), &"warning".into(), Some((HEADER, "quiet"))));
+        assert_eq!(value["message"], "no event came from source \"app\": silent for 16 m");
     }
 
     #[test]

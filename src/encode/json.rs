@@ -196,7 +196,7 @@ impl Json {
         // Every i64 of nanoseconds lies in jiff's range (1677 to 2262).
         let time = Timestamp::from_nanosecond(i128::from(observed_ns)).unwrap_or(Timestamp::UNIX_EPOCH);
         self.head.clear();
-        self.head.extend_from_slice(format!(r#"{HEAD}{time:.6}"#).as_bytes());
+        self.head.extend_from_slice(format!("{HEAD}{time:.6}").as_bytes());
         self.time_end = self.head.len();
         self.head.extend_from_slice(format!(r#"","observed_timestamp":"{time:.6}","host":""#).as_bytes());
         self.head.extend_from_slice(&self.host);

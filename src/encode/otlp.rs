@@ -171,8 +171,10 @@ fn record(out: &mut Vec<u8>, message: &Message<'_>) {
     if let Some(time) = time(Key::ObservedTimestamp) {
         tagged_fixed64(out, field::OBSERVED_TIME, time);
     }
-    if message.text(Key::Type) == Some(b"gap") {
-        tagged_bytes(out, field::EVENT_NAME, b"logferry.gap");
+    match message.text(Key::Type) {
+        Some(b"gap") => tagged_bytes(out, field::EVENT_NAME, b"logferry.gap"),
+        Some(b"quiet") => tagged_bytes(out, field::EVENT_NAME, b"logferry.quiet"),
+        _ => {}
     }
 }
 

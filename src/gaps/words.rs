@@ -1,12 +1,12 @@
 //! What a gap is in a sentence, and how bad it is: the one table of what reasons mean to people. Pure.
 
-use super::{Amount, Bound, Gap, Place};
+use super::{Amount, Bound, Gap, Place, QUIET};
 
 /// How bad a gap is: `error` where something is gone that was to be shipped, `warning` where it was left out on purpose or held nothing.
 #[must_use]
 pub fn severity(reason: &str) -> &'static str {
     match reason {
-        "hole" | "before_first_run" | "operator" | "suppressed" => "warning",
+        "hole" | "before_first_run" | "operator" | "suppressed" | QUIET => "warning",
         _ => "error",
     }
 }
@@ -14,6 +14,9 @@ pub fn severity(reason: &str) -> &'static str {
 /// The gap in a sentence, without a stop at its end.
 #[must_use]
 pub fn sentence(gap: &Gap) -> String {
+    if &*gap.reason == QUIET {
+        return format!("no event came from source \"{}\": {}", gap.source, gap.words);
+    }
     let place = match &gap.place {
         Place::Path(path) => format!("of {}", String::from_utf8_lossy(path)),
         Place::Named(name) => format!("of {name}"),
@@ -101,7 +104,12 @@ mod tests {
     fn of(reason: &str, place: Place, amount: Amount) -> String {
         let (source, of) = ("app".into(), "file".into());
         let (stream, from, to, first_ns, last_ns) = (None, None, None, 0, 0);
-        let words = if reason == "power_loss" { "within 100ms before the end" } else { "" }.into();
+        let words = match reason {
+            "power_loss" => "within 100ms before the end",
+            "quiet" => "silent for 16 m, longer than expect_every (15 m)",
+            _ => "",
+        };
+        let words = words.into();
         sentence(&Gap { number: 1, source, of, reason: reason.into(), place, stream, from, to, amount, first_ns, last_ns, words })
     }
 
@@ -118,6 +126,7 @@ mod tests {
             of("operator", Place::Topic("logs".into()), amount(1000, 65_536, 0)),
             of("power_loss", path(), amount(0, 0, 2)),
             of("kernel_drops", path(), amount(7, 0, 0)),
+            of("quiet", Place::Named("source app".into()), amount(0, 0, 0)),
         ];
         insta::assert_snapshot!(said.join("\n"), @r#"
         12,345 bytes of /var/log/app.log were truncated before they were read
@@ -128,6 +137,7 @@ mod tests {
         1,000 events (65,536 bytes) on the way to topic "logs" were discarded by an operator
         an unknown amount (2 times) of /var/log/app.log was lost with the power before it was on disk: within 100ms before the end
         7 events of /var/log/app.log were lost (kernel drops)
+        no event came from source "app": silent for 16 m, longer than expect_every (15 m)
         "#);
     }
 

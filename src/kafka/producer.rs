@@ -50,6 +50,8 @@ struct Flight {
     /// All events before this one are acknowledged.
     prefix: usize,
     failed: bool,
+    /// When it was handed to librdkafka.
+    since: Instant,
 }
 
 /// Why a message failed for good; after it the producer is to be closed.
@@ -81,6 +83,8 @@ pub struct Producer {
     calm: Calm,
     /// `sasl.username` and `sasl.password`, or nothing: what [`Producer::pause`] gives librdkafka again.
     credentials: [CString; 2],
+    /// How long batches took that were acknowledged whole since [`Producer::took`] was asked.
+    took: Vec<Duration>,
 }
 
 impl fmt::Debug for Producer {
@@ -128,6 +132,7 @@ impl Producer {
             scratch: Vec::new(),
             calm: Calm::default(),
             credentials,
+            took: Vec::new(),
         })
     }
 
@@ -190,7 +195,7 @@ impl Producer {
 
     /// Frees what is only kept to be used again: for pauses.
     pub fn slim(&mut self) {
-        (self.scratch, self.touched) = (Vec::new(), Vec::new());
+        (self.scratch, self.touched, self.took) = (Vec::new(), Vec::new(), Vec::new());
         self.flights.shrink_to_fit();
     }
 
@@ -217,7 +222,16 @@ impl Producer {
         }
         self.window += batch.charge.bytes();
         self.outstanding += taken;
-        self.flights.push_back(Some(Flight { partition, failed: refused.is_some(), first, end, outstanding: taken, prefix: first, batch }));
+        self.flights.push_back(Some(Flight {
+            partition,
+            failed: refused.is_some(),
+            first,
+            end,
+            outstanding: taken,
+            prefix: first,
+            batch,
+            since: Instant::now(),
+        }));
     }
 
     /// The batches in flight, in order.
@@ -328,6 +342,7 @@ impl Producer {
             }
             if whole {
                 self.window -= flight.batch.charge.bytes();
+                self.took.push(now.saturating_duration_since(flight.since));
                 done.extend(slot.take().map(|flight| (flight.batch, flight.end)));
             }
         }
@@ -340,6 +355,11 @@ impl Producer {
             let released = self.calm.look(std::iter::empty(), now).release;
             self.pause(&released, false);
         }
+    }
+
+    /// How long each batch took, from [`Producer::send`] to the acknowledgement of all of it, that [`Producer::progress`] has met since the last call.
+    pub fn took(&mut self) -> impl Iterator<Item = Duration> {
+        self.took.drain(..)
     }
 
     /// Keeps librdkafka from polling without pause while a broker does not answer. Returns when to call it again at the latest.

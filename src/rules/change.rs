@@ -65,12 +65,11 @@ impl Format {
             Format::Unix(parts) => return since_1970(text, *parts),
             Format::Pattern(pattern) => {
                 let broken = strtime::parse(&**pattern, text).ok()?;
-                match broken.to_timestamp() {
-                    Ok(time) => time,
-                    Err(_) => {
-                        let civil: DateTime = broken.to_datetime().or_else(|_| broken.to_date().map(DateTime::from)).ok()?;
-                        zone.to_timestamp(civil).ok()?
-                    }
+                if let Ok(time) = broken.to_timestamp() {
+                    time
+                } else {
+                    let civil: DateTime = broken.to_datetime().or_else(|_| broken.to_date().map(DateTime::from)).ok()?;
+                    zone.to_timestamp(civil).ok()?
                 }
             }
         };

@@ -188,9 +188,9 @@ impl Fields {
 fn string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
     if text.is_ascii() {
-        escape(out, text)
+        escape(out, text);
     } else {
-        escape_lossy(out, text)
+        escape_lossy(out, text);
     }
     out.push(b'"');
 }
@@ -275,9 +275,9 @@ impl Texts {
         self.changed.clear();
         let changed = change(&self.text, &mut self.changed);
         if changed {
-            string(out, &self.changed)
+            string(out, &self.changed);
         } else {
-            out.extend_from_slice(json)
+            out.extend_from_slice(json);
         }
         changed
     }

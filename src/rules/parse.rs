@@ -76,9 +76,9 @@ impl Form {
     pub fn read(&self, message: &[u8], fields: &mut Fields, text: &mut Vec<u8>, around: &Around, buffers: &mut Buffers) -> Option<Found> {
         let (before, start) = (fields.len(), text.len());
         let found = match self {
-            Form::Json { message: name } => json::read(message, fields).and_then(|()| Some(named(name.as_deref(), fields, text))),
+            Form::Json { message: name } => json::read(message, fields).map(|()| named(name.as_deref(), fields, text)),
             Form::Logfmt { message: name } => {
-                logfmt::read(message, fields, &mut buffers.text).and_then(|()| Some(named(name.as_deref(), fields, text)))
+                logfmt::read(message, fields, &mut buffers.text).map(|()| named(name.as_deref(), fields, text))
             }
             Form::Regex(regex) => groups(regex, message, fields, buffers),
             Form::Docker => container::docker(message, fields, text),

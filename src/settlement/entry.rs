@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::batch::Position;
 use crate::ledger::Count;
@@ -26,6 +27,8 @@ pub(super) struct Part {
 #[derive(Debug)]
 pub(super) struct Waiting {
     ticket: u64,
+    /// When it was admitted.
+    since: Instant,
     base: u64,
     to: Position,
     /// What of it was not counted as read before it was admitted.
@@ -128,7 +131,13 @@ impl Entry {
 
     /// A batch from `base` to `to` is on its way; `merged` events more were joined into those that it has. Returns for each lane what it had been
     /// given before.
-    pub(super) fn admit(&mut self, ticket: u64, (base, to): (u64, Position), parts: &[(Arc<str>, Count)], merged: u64) -> Vec<Count> {
+    pub(super) fn admit(
+        &mut self,
+        (ticket, since): (u64, Instant),
+        (base, to): (u64, Position),
+        parts: &[(Arc<str>, Count)],
+        merged: u64,
+    ) -> Vec<Count> {
         let mut before = Vec::with_capacity(parts.len());
         let mut waiting = Vec::with_capacity(parts.len());
         for (topic, count) in parts {
@@ -139,7 +148,7 @@ impl Entry {
             waiting.push(Part { topic, count: *count, done: Count::default(), passed: Count::default(), upto: base, settled: false });
         }
         let (filtered, fresh) = (Filtered::default(), Count::default());
-        self.waiting.push_back(Waiting { ticket, base, to, parts: waiting, filtered, merged, fresh });
+        self.waiting.push_back(Waiting { ticket, since, base, to, parts: waiting, filtered, merged, fresh });
         before
     }
 
@@ -253,6 +262,11 @@ impl Entry {
         feed.admitted = feed.admitted - gone;
         self.unread += skipped - twice;
         Some(twice)
+    }
+
+    /// When the oldest of what is on its way was admitted.
+    pub(super) fn waits_since(&self) -> Option<Instant> {
+        self.waiting.front().map(|waiting| waiting.since)
     }
 
     /// What is on its way and not settled, or unread, counted where it is.

@@ -1,6 +1,8 @@
 //! The settlement and its snapshots: what was kept, what a spill adds to that at a start, what is to be kept next, and what people are shown of it.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::{
     Arc, Bell, Book, Count, Entry, Fate, FileState, Inner, LaneRow, Ledger, Lost, Outbox, Settlement, Shown, StreamId, StreamRow, Totals,
@@ -235,6 +237,30 @@ impl Settlement {
     /// Whether snapshots can't be written: then more may be sent twice after a kill, but nothing stands still.
     pub fn keeper_fails(&self, failing: bool) {
         self.failing.store(failing, Ordering::Relaxed);
+    }
+
+    /// Whether snapshots can be written.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        !self.failing.load(Ordering::Relaxed)
+    }
+
+    /// For each source of which something is on its way, since when the oldest of it is; what is in a spill is not among it.
+    #[must_use]
+    pub fn waits_since(&self) -> HashMap<Arc<str>, Instant> {
+        let inner = self.lock();
+        let mut since: HashMap<Arc<str>, Instant> = HashMap::new();
+        for entry in inner.streams.values() {
+            let Some(at) = entry.waits_since() else { continue };
+            since.entry(Arc::clone(&entry.known().source)).and_modify(|oldest| *oldest = at.min(*oldest)).or_insert(at);
+        }
+        since
+    }
+
+    /// How many events each source has read, over restarts.
+    #[must_use]
+    pub fn reads(&self) -> Vec<(Arc<str>, u64)> {
+        self.lock().books.iter().map(|(name, book)| (Arc::clone(name), book.ledger.read.events)).collect()
     }
 
     /// Whether a snapshot has the stream with a fingerprint of its file; calls for one if not.

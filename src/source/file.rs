@@ -40,6 +40,7 @@ use crate::settlement::Settlement;
 use crate::shutdown::{Phase, Stop};
 use crate::snapshot::rows::StreamRow;
 use crate::source::multiline::Multiline;
+use crate::source::pulse::Pulse;
 use crate::source::{Opening, Outlet};
 use crate::spill::KeepFree;
 use discover::Finder;
@@ -126,6 +127,8 @@ pub struct Common {
     pub keep_free: KeepFree,
     /// Files of one source that are held open at most; beyond it those that were quiet longest are closed until they grow.
     pub max_open: Arc<AtomicUsize>,
+    /// What is told of it while it runs.
+    pub pulse: Arc<Pulse>,
 }
 
 /// What [`FileSource::turn`] wants next.

@@ -51,6 +51,7 @@ use crate::settlement::Settlement;
 use crate::shutdown::{Phase, Stop};
 use crate::source::file::StartAt;
 use crate::source::file::watch::Watcher;
+use crate::source::pulse::Pulse;
 use crate::source::{Opening, Outlet};
 use discover::Where;
 use filter::{Filter, Wanted};
@@ -95,6 +96,8 @@ pub struct Common {
     pub forget_after: Duration,
     /// A number that no stream has.
     pub mint: fn() -> StreamId,
+    /// What is told of it while it runs.
+    pub pulse: Arc<Pulse>,
 }
 
 /// About how much is rendered into one batch, bytes.

@@ -32,12 +32,14 @@ use crate::pool::Pool;
 use crate::settlement::Settlement;
 use crate::shutdown::{Phase, Stop};
 use crate::source::multiline::Multiline;
+use crate::source::pulse::Pulse;
 use crate::source::{Opening, Outlet};
 use crate::spill;
 use crate::spill::room::Room;
 use arrival::recover::OpenError;
 use arrival::{Arrivals, WhenFull};
 use frame::TooLong;
+use intake::Transport;
 use listen::address::Address;
 use listen::gate::Network;
 use listen::tls::Renew;
@@ -105,6 +107,8 @@ pub struct Common {
     pub piece: usize,
     /// A number that no stream has.
     pub mint: fn() -> StreamId,
+    /// What is told of it while it runs.
+    pub pulse: Arc<Pulse>,
 }
 
 /// The source; it listens from [`Syslog::run`] on.
@@ -115,11 +119,21 @@ pub struct Syslog {
     piece: usize,
     unfinished: usize,
     renew: Renew,
+    pulse: Arc<Pulse>,
 }
 
 impl std::fmt::Debug for Syslog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Syslog").field("name", &self.settings.name).finish_non_exhaustive()
+    }
+}
+
+impl Settings {
+    /// How many sockets it listens at; what systemd hands over counts as one for each name.
+    #[must_use]
+    pub fn sockets(&self) -> usize {
+        let of = |address: &Address| if address.transport() == Some(Transport::Udp) { self.udp_sockets } else { 1 };
+        self.listen.iter().map(of).sum()
     }
 }
 
@@ -129,7 +143,7 @@ impl Syslog {
     /// # Errors
     /// The log can't be read, or is a newer release's.
     pub fn open(settings: Settings, common: Common, outlet: Box<dyn Outlet>, bell: &Arc<Bell>) -> Result<Syslog, OpenError> {
-        let Common { host, settlement, budget, pool, room, spill, dir, piece, mint } = common;
+        let Common { host, settlement, budget, pool, room, spill, dir, piece, mint, pulse } = common;
         // The rest of memory is for what is on its way.
         let quarter = budget.limit() / 4;
         let log = arrival::Settings {
@@ -155,7 +169,7 @@ impl Syslog {
         // What an earlier run of the source in this process has left there was counted then.
         settlement.read_whole(arrivals.stream());
         settlement.arrived(arrivals.stream(), recovered.unread);
-        Ok(Syslog { settings, arrivals, reader, piece, unfinished: quarter, renew: Renew::default() })
+        Ok(Syslog { settings, arrivals, reader, piece, unfinished: quarter, renew: Renew::default(), pulse })
     }
 
     /// Its arrival log.
@@ -225,6 +239,7 @@ impl Syslog {
             socket_owner: self.settings.socket_owner,
             multiline: self.settings.multiline.clone(),
             unfinished: self.unfinished,
+            pulse: Arc::clone(&self.pulse),
         };
         let started = Listeners::start(settings, Arc::clone(&self.arrivals) as Arc<dyn intake::Intake>, opening);
         started.map_err(|error| tracing::error!(source = %name, %error, "the system gives no thread: this source does not listen")).ok()

@@ -15,6 +15,7 @@
 //! | `packaging.rs` | the unit and the configuration that packages hold |
 //! | `install.rs`, `site.rs` | the packages on Debian machines and in a root: installed, killed, upgraded, removed; by `make test-install` |
 //! | `limits.rs` | empty lines, 50 MB lines, 10,000 files, bytes that are no text, messages larger than the topic takes |
+//! | `metrics.rs` | what monitoring sees: metrics, health, silence, and what is packaged for Prometheus |
 //! | `tools.rs` | the operator's tools, on a running daemon and on a stopped one |
 //! | `tls.rs` | a broker with TLS and passwords |
 //! | `service.rs` | what systemd hears: ready, at work, alive, stopping |
@@ -50,6 +51,7 @@ mod journald;
 mod journald_boot;
 mod journald_tools;
 mod limits;
+mod metrics;
 mod multiline;
 mod packaging;
 mod reload;

@@ -72,8 +72,8 @@ pub(super) fn action(table: &mut Entries, problems: &mut Vec<Problem>) -> Option
         "redact" => redact(Entries::of(node, &path, problems)?, problems),
         "parse" => parse(Entries::of(node, &path, problems)?, problems),
         "set" => set(Entries::of(node, &path, problems)?, problems),
-        "remove" => remove(node, &path, problems),
-        "rename" => rename(Entries::of(node, &path, problems)?, problems),
+        "remove" => Some(remove(node, &path, problems)),
+        "rename" => Some(rename(Entries::of(node, &path, problems)?, problems)),
         "timestamp" => timestamp(Entries::of(node, &path, problems)?, problems),
         "severity" => severity(node, &path, problems),
         _ => rate_limit(Entries::of(node, &path, problems)?, problems),
@@ -160,7 +160,7 @@ fn set(table: Entries, problems: &mut Vec<Problem>) -> Option<Action> {
     (!fields.is_empty()).then_some(Action::Set(fields))
 }
 
-fn remove(node: Node, path: &str, problems: &mut Vec<Problem>) -> Option<Action> {
+fn remove(node: Node, path: &str, problems: &mut Vec<Problem>) -> Action {
     let origin = node.origin.clone();
     let items = match node.value {
         Value::List(items) => items,
@@ -170,17 +170,17 @@ fn remove(node: Node, path: &str, problems: &mut Vec<Problem>) -> Option<Action>
     if names.is_empty() {
         problems.push(Fault::new("nothing is named", "write \"FIELD\"").at(&origin, path));
     }
-    Some(Action::Remove(names))
+    Action::Remove(names)
 }
 
-fn rename(table: Entries, problems: &mut Vec<Problem>) -> Option<Action> {
+fn rename(table: Entries, problems: &mut Vec<Problem>) -> Action {
     let (origin, path) = (table.origin.clone(), table.path.clone());
     let pairs = pairs(table, problems);
     for (name, _) in pairs.iter().filter(|(_, to)| to.is_empty()) {
         problems.push(Fault::new("the new name is empty", "write a name").at(&origin, &format!("{path}.{name}")));
     }
     let names = pairs.into_iter().map(|(from, to)| (from.into_bytes().into(), to.into_bytes().into())).collect();
-    Some(Action::Rename(names))
+    Action::Rename(names)
 }
 
 fn timestamp(mut table: Entries, problems: &mut Vec<Problem>) -> Option<Action> {

@@ -128,6 +128,7 @@ fn what_is_printed_names_each_origin_and_reads_as_the_same_configuration() {
     /var/log/app/x"y
     .log"""]  # a.toml:9
     topic = "logs"  # default, from kafka.topic
+    expect_every = "off"  # default
     start_at = "beginning"  # default
     ignore_older = "7d"  # default
     partial_line_timeout = "off"  # default

@@ -151,7 +151,14 @@ pub(super) fn says_the_same(json: &[u8]) {
     assert_eq!((record.time_unix_nano, record.observed_time_unix_nano), (nanos("timestamp"), nanos("observed_timestamp")));
     assert_eq!(record.severity_text, object.get("severity").map_or("", |word| word.as_str().unwrap()));
     assert_eq!(record.severity_number == 0, record.severity_text.is_empty());
-    assert_eq!(record.event_name, if object["type"] == "gap" { "logferry.gap" } else { "" });
+    assert_eq!(
+        record.event_name,
+        match object["type"].as_str() {
+            Some("gap") => "logferry.gap",
+            Some("quiet") => "logferry.quiet",
+            _ => "",
+        }
+    );
     assert_eq!(json_of(record.body.as_ref().unwrap()), *object.get("message_base64").unwrap_or(&object["message"]));
     for (key, name) in KEYS {
         let Some(value) = object.get(name) else { continue };

@@ -248,8 +248,8 @@ fn act((index, rule): (usize, &Rule), now: &mut Now<'_>, desk: &mut Desk, around
         Action::Redact(redact) => blot(redact, now, desk, room),
         Action::Parse(form) => read(form, index, now, desk, around),
         Action::Set(fields) => set(fields, index, now, desk),
-        Action::Remove(names) => done_if(names.iter().fold(false, |any, name| desk.fields.remove(name) || any)),
-        Action::Rename(names) => done_if(names.iter().fold(false, |any, (from, to)| desk.fields.rename(from, to) || any)),
+        Action::Remove(names) => done_if(names.iter().filter(|name| desk.fields.remove(name)).count() > 0),
+        Action::Rename(names) => done_if(names.iter().filter(|(from, to)| desk.fields.rename(from, to)).count() > 0),
         Action::Timestamp(time) => at(time, now, desk, around.read_ns),
         Action::Severity(severity) => {
             let code = match severity {

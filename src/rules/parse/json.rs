@@ -1,4 +1,4 @@
-//! JSON objects: each member becomes a field, its value as it is written, less the white space between its tokens. serde_json walks and checks
+//! JSON objects: each member becomes a field, its value as it is written, less the white space between its tokens. `serde_json` walks and checks
 //! them; no tree is built. Pure.
 
 use std::borrow::Cow;

@@ -16,6 +16,7 @@ use super::{FileSource, reader};
 use crate::batch::StreamId;
 use crate::ledger::Missed;
 use crate::snapshot::rows::{FileState, StreamRow};
+use crate::source::pulse::Files;
 
 /// How often it is noted in the state that a file is still there.
 const SEEN_EVERY_S: i64 = 3600;
@@ -60,13 +61,27 @@ impl FileSource {
             self.account_for_absent();
             self.common.settlement.note_source(&self.settings.name);
             self.say_what_was_skipped();
+            self.common.pulse.opened();
         }
         self.first_run = false;
         self.resolve_suspects(now);
         self.close_quiet();
         self.let_go_of_held();
+        self.tell_what_is_open();
         self.forget(now);
         self.listings.clear();
+    }
+
+    fn tell_what_is_open(&self) {
+        let mut open = Files::default();
+        for tailed in self.tailed.values().filter(|tailed| tailed.file.is_some()) {
+            match tailed.place {
+                Place::AtPath => open.live += 1,
+                Place::Rotated(_) | Place::Finished => open.rotated += 1,
+                Place::Deleted(_) => open.deleted += 1,
+            }
+        }
+        self.common.pulse.hold(open);
     }
 
     /// A file that the search found.

@@ -167,6 +167,7 @@ impl Rig {
                 held: Arc::clone(&self.held),
                 keep_free: self.keep_free,
                 max_open: std::sync::Arc::new(self.max_open.into()),
+                pulse: Arc::default(),
             };
             let sink = Sink { batches: Arc::clone(&self.batches), protected: Arc::clone(&self.protected), max_event: self.max_event };
             self.source = Some(FileSource::new(self.settings.clone(), common, Box::new(sink), Watcher::new(|| {})));

@@ -43,6 +43,7 @@ impl Journald {
         if first {
             self.restore_handovers();
             self.common.settlement.note_source(&self.settings.name);
+            self.common.pulse.opened();
         }
         self.note_streams();
         self.scanned += 1;

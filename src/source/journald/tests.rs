@@ -103,6 +103,7 @@ impl Rig {
             encode: self.encode.clone(),
             forget_after: Duration::from_secs(7 * 86_400),
             mint: crate::source::new_stream,
+            pulse: Arc::default(),
         };
         let sink = Box::new(Sink(Arc::clone(&self.sent)));
         self.source = Some(Journald::new(self.settings.clone(), common, sink, Watcher::new(|| ())));

@@ -30,6 +30,7 @@ use super::frame::{Limits, TooLong};
 use super::intake::{Intake, Transport};
 use crate::source::Opening;
 use crate::source::multiline::Multiline;
+use crate::source::pulse::Pulse;
 use address::Address;
 use gate::Network;
 
@@ -77,6 +78,8 @@ pub struct Settings {
     pub multiline: Option<Arc<Multiline>>,
     /// What messages that are not whole yet may take of memory, all connections together, bytes; beyond it they are handed on in parts.
     pub unfinished: usize,
+    /// Told when an address is listened at.
+    pub pulse: Arc<Pulse>,
 }
 
 /// Certificates of a source.
@@ -150,6 +153,7 @@ impl Listeners {
                     tracing::error!(source = %common.settings.source, %address, "systemd hands over no socket of this name: set FileDescriptorName= in the socket's unit, and start logferry by it");
                 }
                 Ok(found) => {
+                    common.settings.pulse.opened();
                     for (socket, transport) in found {
                         if matches!(transport, Transport::Udp | Transport::Unixgram) {
                             threads.push(datagrams(&common, address.clone(), Some((socket, transport)), opening.clone())?);
@@ -191,6 +195,7 @@ fn datagrams(
     let name = format!("listen {}", common.settings.source);
     std::thread::Builder::new().name(name).spawn(move || {
         let place: Arc<str> = address.to_string().into();
+        let handed = ready.is_some();
         let mut ready = ready;
         let mut opening = Some(opening);
         let mut told = String::new();
@@ -199,6 +204,9 @@ fn datagrams(
             drop(opening.take());
             match made {
                 Ok((socket, transport)) => {
+                    if !handed {
+                        common.settings.pulse.opened();
+                    }
                     tracing::info!(source = %common.settings.source, %address, "listening");
                     udp::run(&common, transport.unwrap_or(Transport::Udp), &place, &socket);
                     return socket::leave(&address);

@@ -105,6 +105,7 @@ async fn open(common: Arc<Common>, address: Address, opening: Opening) {
         drop(opening.take());
         match made.and_then(|socket| door(socket, transport == Transport::Unix).map_err(|error| error.to_string())) {
             Ok(door) => {
+                common.settings.pulse.opened();
                 serve(Arc::clone(&common), address.clone(), transport, door).await;
                 return socket::leave(&address);
             }
