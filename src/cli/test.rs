@@ -197,12 +197,15 @@ pub fn failures(config: &Config) -> String {
         let became = match (&outcome, &test.expected) {
             (Outcome::Dropped(rule), Expected::DroppedBy(expected)) if rule == expected => continue,
             (Outcome::Kept(message, _), Expected::Message(expected)) if *message == expected.as_bytes() => continue,
+            (Outcome::Kept(_, value), Expected::Record(expected)) if memchr::memmem::find(value, expected.as_bytes()).is_some() => continue,
+            (Outcome::Kept(_, value), Expected::Record(_)) => format!("it was sent as {}", String::from_utf8_lossy(value)),
             (Outcome::Dropped(rule), _) => format!("it was dropped by {rule:?}"),
             (Outcome::Kept(message, _), _) => format!("it was kept as {:?}", String::from_utf8_lossy(message)),
         };
         let wanted = match &test.expected {
             Expected::DroppedBy(rule) => format!("to be dropped by {rule:?}"),
             Expected::Message(message) => format!("to be kept as {message:?}"),
+            Expected::Record(text) => format!("to be sent with {text}"),
         };
         let _ = writeln!(text, "{}: test: {:?} was expected {wanted}; {became}", test.origin, test.input);
     }
@@ -256,6 +259,24 @@ redact = { pattern = "email" }
         assert_eq!(told[0], "dropped by \"health checks\": x \"GET /healthz HTTP/1.1\"");
         assert!(told[1].starts_with("kept, to t: {\"v\":1,") && told[1].contains("\"message\":\"from [email]\""), "{}", told[1]);
         assert_eq!(told[2], "1 kept, 1 dropped");
+    }
+
+    #[test]
+    fn every_recipe_of_the_documentation_passes_its_own_tests() {
+        let recipes = include_str!("../../docs/recipes.md");
+        let mut tried = 0;
+        for recipe in recipes.split("```toml\n").skip(1) {
+            let recipe = recipe.split("```").next().unwrap();
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("config.toml");
+            let head = "kafka = { bootstrap_servers = \"localhost:1\", topic = \"t\" }\nagent = { id = \"i\", host = \"h\", state_dir = \"/s\" }\n";
+            std::fs::write(&path, format!("{head}{recipe}")).unwrap();
+            let config = config::load(&path).unwrap_or_else(|problems| panic!("{problems}\n{recipe}"));
+            assert!(!config.tests.is_empty(), "a recipe without a test: {recipe}");
+            assert_eq!(failures(&config), "", "{recipe}");
+            tried += 1;
+        }
+        assert!(tried >= 9, "{tried}");
     }
 
     #[test]

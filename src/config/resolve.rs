@@ -132,6 +132,9 @@ pub fn resolve(mut collected: Collected, machine: &Machine<'_>) -> Result<Config
         shown,
     };
     (config.rules, config.tests) = super::rules::judge(lists, &config.types(), &mut found.problems);
+    config.files.iter_mut().filter(|file| file.multiline.is_none()).for_each(|file| {
+        file.multiline = super::rules::joined_for(&config.rules, &file.name);
+    });
     topics(&config, &mut found);
     if found.problems.is_empty() { Ok(Config { warnings: found.warnings, ..config }) } else { Err(sorted(&mut found)) }
 }

@@ -11,8 +11,10 @@ use std::sync::Arc;
 
 use super::document::Node;
 use super::problem::{Fault, Origin, Problem};
+use crate::rules::parse::Form;
 use crate::rules::when::{Of, When};
 use crate::rules::{Action, Rule};
+use crate::source::multiline::Multiline;
 pub use actions::ACTIONS;
 use actions::action;
 pub use conditions::CONDITIONS;
@@ -88,4 +90,14 @@ fn asks_fields(action: &Action) -> bool {
         Action::RateLimit(_, by) => by.as_ref().is_some_and(crate::rules::template::Template::needs_fields),
         Action::Drop | Action::Keep | Action::Redact(_) | Action::Parse(_) => false,
     }
+}
+
+/// Lines of containers that hold parts of one are joined where a rule takes them apart.
+pub(super) fn joined_for(rules: &[Rule], source: &str) -> Option<Multiline> {
+    let of = Of { source, kind: "file", path: None, fields: false };
+    rules.iter().filter(|rule| !rule.when.of(&of).is_never()).find_map(|rule| match rule.action {
+        Action::Parse(Form::Docker) => Some(Multiline::of_containers(false)),
+        Action::Parse(Form::Cri) => Some(Multiline::of_containers(true)),
+        _ => None,
+    })
 }

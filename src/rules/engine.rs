@@ -57,8 +57,8 @@ pub struct Engine {
     rules: Arc<[Rule]>,
     /// Whether some rule gives events more than their text.
     enriches: bool,
-    /// Whether some rule finds the severity, facility and program in lines of files.
-    reads_syslog: bool,
+    /// Whether some rule gives lines of files a severity, or a facility and a program as well.
+    gives_severity: bool,
     around: Around,
     room: Room,
     plans: HashMap<StreamId, Arc<Plan>>,
@@ -75,18 +75,18 @@ pub struct Engine {
 struct Reach {
     any: bool,
     enriches: bool,
-    reads_syslog: bool,
+    gives_severity: bool,
 }
 
 impl Reach {
     fn of(rules: &[Rule], (source, kind): (&str, &str)) -> Reach {
         let of = |fields| Of { source, kind, path: None, fields };
         let reaches = |rule: &Rule, fields: bool| !rule.when.of(&of(fields)).is_never();
-        let is_syslog = |rule: &Rule| matches!(rule.action, Action::Parse(Form::Syslog));
-        let reads_syslog = kind == "file" && rules.iter().any(|rule| is_syslog(rule) && reaches(rule, false));
-        let fields = kind == "syslog" || reads_syslog;
+        let gives = |rule: &Rule| matches!(rule.action, Action::Severity(_) | Action::Parse(Form::Syslog));
+        let gives_severity = kind == "file" && rules.iter().any(|rule| gives(rule) && reaches(rule, false));
+        let fields = kind == "syslog" || gives_severity;
         let any = rules.iter().any(|rule| reaches(rule, fields));
-        Reach { any, enriches: rules.iter().any(|rule| rule.action.enriches() && reaches(rule, fields)), reads_syslog }
+        Reach { any, enriches: rules.iter().any(|rule| rule.action.enriches() && reaches(rule, fields)), gives_severity }
     }
 }
 
@@ -107,7 +107,7 @@ impl Engine {
     fn with(rules: &Arc<[Rule]>, reach: &Reach, zone: TimeZone, room: Room) -> Engine {
         Engine {
             enriches: reach.enriches,
-            reads_syslog: reach.reads_syslog,
+            gives_severity: reach.gives_severity,
             rules: Arc::clone(rules),
             around: Around { read_ns: 0, zone },
             room,
@@ -180,7 +180,7 @@ impl Engine {
             return Arc::clone(plan);
         }
         let of = Of::stream(&batch.stream);
-        let of = Of { fields: of.fields || self.reads_syslog, ..of };
+        let of = Of { fields: of.fields || self.gives_severity, ..of };
         let steps = self.rules.iter().enumerate().map(|(rule, known)| (rule, known.when.of(&of)));
         let steps: Vec<_> = steps.filter(|(_, when)| !when.is_never()).collect();
         let first = When::any_of_these(steps.iter().map(|(_, when)| when));

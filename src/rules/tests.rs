@@ -8,13 +8,18 @@ use proptest::prelude::*;
 use regex::bytes::Regex;
 
 use super::engine::{Engine, Sifted};
+use super::limit::Limit;
+use super::parse::Form;
 use super::redact::{Find, Redact};
-use super::when::When;
-use super::{Action, Rule};
+use super::template::Template;
+use super::when::{Compare, Test, When};
+use super::{Action, Rule, Severity};
 use crate::batch::{Batch, Event, Origin, Position, Stream, StreamId};
 use crate::budget::Budget;
 use crate::encode::Room;
 use crate::ledger::Count;
+
+const ROOM: Room = Room { message: 1 << 10, text: Some(1 << 14) };
 
 fn batch(lines: &[&str]) -> Batch {
     let (mut bytes, mut events) = (Vec::new(), Vec::new());
@@ -60,7 +65,7 @@ fn redact(pattern: &str, with: &str) -> Action {
 
 fn engine(rules: Vec<(When, Action)>) -> Option<Engine> {
     let rules = rules.into_iter().enumerate().map(|(at, (when, action))| Rule::new(&format!("rule-{}", at + 1), when, action));
-    Engine::new(&rules.collect(), ("web", "file"), TimeZone::UTC, Room { message: 1 << 10, text: Some(1 << 14) })
+    Engine::new(&rules.collect(), ("web", "file"), TimeZone::UTC, ROOM)
 }
 
 fn texts(batch: &Batch) -> Vec<String> {
@@ -231,4 +236,101 @@ proptest! {
             }
         }
     }
+}
+
+/// What is known of each event that is left: its text, fields, severity and time.
+fn enriched(batch: &Batch) -> Vec<String> {
+    let told = |(at, event): (usize, &Event)| {
+        let extra = batch.extras.get(at).copied().unwrap_or_default();
+        let [fields, error] = [extra.fields, extra.error].map(|span| String::from_utf8_lossy(batch.span(span)).into_owned());
+        format!("{} {fields} {:?} {:?} {error}", String::from_utf8_lossy(batch.event_bytes(event)), extra.severity, extra.time)
+    };
+    batch.events.iter().enumerate().map(told).collect()
+}
+
+fn json() -> Action {
+    Action::Parse(Form::Json { message: Some(b"msg".as_slice().into()) })
+}
+
+fn field(name: &str, test: Test) -> When {
+    When::Field(name.as_bytes().into(), test)
+}
+
+#[test]
+fn what_is_found_in_a_message_is_asked_changed_and_handed_on() {
+    let level = || b"level".as_slice().into();
+    let worse = |code: u8| When::Severity(u8::MAX >> (7 - code));
+    let rules = vec![
+        (message(r"^\{"), json()),
+        (field("level", Test::Exists(true)), Action::Severity(Severity::Of(level()))),
+        (field("level", Test::Exists(true)), Action::Remove(vec![level()])),
+        (When::All(vec![field("http.status", Test::Number(vec![(Compare::Lt, 500.0)])), When::Not(Box::new(worse(4)))]), Action::Drop),
+        (
+            field("user", Test::Is(vec![b"ann".as_slice().into()])),
+            Action::Rename(vec![(b"user".as_slice().into(), b"who".as_slice().into())]),
+        ),
+        (
+            field("who", Test::Exists(true)),
+            Action::Set(vec![(b"note".as_slice().into(), Template::read("{who}@{source}: {http.status}").unwrap())]),
+        ),
+        (When::All(vec![]), redact("email", "[email]")),
+    ];
+    let mut batch = batch(&[
+        r#"{"msg":"fine","http":{"status":200},"level":"info"}"#,
+        r#"{"msg":"bad","http":{"status":502},"level":"err","user":"ann"}"#,
+        r#"{"msg":"to a@b.de","mail":["a@b.de"],"level":"loud"}"#,
+        "{no json",
+        "plain a@b.de",
+    ]);
+    let sifted = engine(rules).unwrap().run(&mut batch, || 0).unwrap();
+    assert_eq!(sifted.filtered.events, 1);
+    assert_eq!(
+        enriched(&batch),
+        [
+            r#"bad {"http":{"status":502},"who":"ann","note":"ann@web: 502"} Some(3) None "#,
+            r#"to [email] {"mail":["[email]"]} None None "#,
+            "{no json  None None rule rule-1 could not read it",
+            "plain [email]  None None ",
+        ]
+    );
+}
+
+#[test]
+fn a_severity_that_a_rule_gives_is_asked_by_the_next() {
+    let rules = vec![(message("oops"), Action::Severity(Severity::Is(3))), (When::Not(Box::new(When::Severity(0b1111))), Action::Drop)];
+    let mut batch = batch(&["oops", "fine"]);
+    assert_eq!(engine(rules).unwrap().run(&mut batch, || 0).unwrap().filtered.events, 1);
+    assert_eq!(enriched(&batch), ["oops  Some(3) None "]);
+}
+
+#[test]
+fn fields_that_do_not_fit_beside_the_message_are_left_out_and_counted() {
+    let rules: Arc<[Rule]> = [Rule::new("big", When::All(vec![]), Action::Parse(Form::Json { message: None }))].into();
+    let line = format!(r#"{{"a":"{}"}}"#, "x".repeat(9000));
+    let mut batch = batch(&[&line]);
+    Engine::new(&rules, ("web", "file"), TimeZone::UTC, ROOM).unwrap().run(&mut batch, || 0);
+    assert_eq!(enriched(&batch), [format!("{line}  None None rule big found more than fits into a message")]);
+    assert_eq!(rules[0].tally.done().errors, 1);
+}
+
+#[test]
+fn a_rate_limit_lets_through_what_it_says_for_each_key() {
+    let limit = Limit { events: 2, per_ns: 1_000_000_000 };
+    let lines = ["{\"k\":1}", "{\"k\":2}", "{\"k\":1}", "{\"k\":1}", "{\"k\":2}", "{}", "{}", "{}"];
+    let rules = vec![(When::All(vec![]), json()), (When::All(vec![]), Action::RateLimit(limit, Some(Template::read("{k}").unwrap())))];
+    let mut batch = batch(&lines);
+    assert_eq!(engine(rules).unwrap().run(&mut batch, || 0).unwrap().filtered.events, 2);
+    assert_eq!(texts(&batch).len(), 6);
+}
+
+#[test]
+fn a_sample_by_a_field_keeps_or_leaves_out_all_of_a_value() {
+    let lines: Vec<String> = (0..600).map(|number| format!("{{\"t\":{}}}", number % 100)).collect();
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let mut batch = batch(&lines);
+    engine(vec![(When::All(vec![]), json()), (When::All(vec![]), Action::Sample(4, Some(b"t".as_slice().into())))])
+        .unwrap()
+        .run(&mut batch, || 0);
+    let left = texts(&batch);
+    assert!(!left.is_empty() && left.len() < 600 && left.len().is_multiple_of(6), "{}", left.len());
 }

@@ -16,6 +16,8 @@ use std::time::Duration;
 use ready::Ready;
 use regex::bytes::Regex;
 
+use crate::rules::parse::container;
+
 /// `multiline` of a source; built by `config/sources.rs`.
 #[derive(Clone, Debug)]
 pub struct Multiline {
@@ -27,6 +29,14 @@ pub struct Multiline {
     pub max_size: usize,
     /// With no further line for this long an event is complete.
     pub timeout: Duration,
+}
+
+impl Multiline {
+    /// For log files of containers, which cut lines at 16 KiB: the limits are those of `multiline`, but for a size that holds a line of 1 MiB.
+    #[must_use]
+    pub fn of_containers(cri: bool) -> Multiline {
+        Multiline { lines: Lines::Container { cri }, max_lines: 1000, max_size: 1 << 20, timeout: Duration::from_secs(1) }
+    }
 }
 
 /// A regex can't be compared, but its text can, which `Debug` shows.
@@ -45,6 +55,11 @@ pub enum Lines {
     Own(Own),
     /// As a ready set of patterns says.
     Ready(&'static Ready),
+    /// Log files of containers: a line that holds a part of one says so itself.
+    Container {
+        /// Of the Container Runtime Interface; else of Docker.
+        cri: bool,
+    },
 }
 
 /// What the lines of an event so far say about the next one.
@@ -71,6 +86,7 @@ impl Lines {
         match self {
             Lines::Own(own) => own.begin(line),
             Lines::Ready(ready) => ready.begin(line),
+            Lines::Container { cri } => parts(line, *cri),
         }
     }
 
@@ -81,8 +97,13 @@ impl Lines {
             _ if state.is_done() => None,
             Lines::Own(own) => own.join(line),
             Lines::Ready(ready) => ready.join(state, line),
+            Lines::Container { cri } => Some(parts(line, *cri)),
         }
     }
+}
+
+fn parts(line: &[u8], cri: bool) -> State {
+    if container::goes_on(line, cri) { State::FIRST } else { State::DONE }
 }
 
 /// Patterns of the configuration, at least one.

@@ -67,7 +67,7 @@ input = "x"
     a.toml:33: rule.when.severity: at_least is no severity; write one of emergency, alert, critical, error, warning, notice, info, debug
     a.toml:33: rule.when.any_of: the list is empty; write [ { … }, { … } ]
     a.toml:34: rule.drop: only true makes sense here; write true, or leave the rule out
-    a.toml:36: test: it expects nothing, or two things; write one of dropped_by = "RULE" and message = "…"
+    a.toml:36: test: it expects nothing, or several things; write one of dropped_by = "RULE", message = "…" and record_contains = '…'
     "#);
 }
 

@@ -48,7 +48,8 @@ pub fn cri(message: &[u8], fields: &mut Fields, text: &mut Vec<u8>) -> Option<Fo
 #[must_use]
 pub fn goes_on(line: &[u8], cri: bool) -> bool {
     if cri {
-        return line.splitn(4, |byte| *byte == b' ').nth(2).is_some_and(|tags| tags.first() == Some(&b'P'));
+        let mut words = line.splitn(4, |byte| *byte == b' ').skip(1);
+        return matches!(words.next(), Some(b"stdout" | b"stderr")) && words.next().is_some_and(|tags| tags.first() == Some(&b'P'));
     }
     // The end of `log` is in sight without parsing: Docker writes `log` first, and its own `\n` last.
     let Some(rest) = line.strip_prefix(b"{\"log\":\"") else { return false };
