@@ -92,7 +92,10 @@ fn message(pattern: &str) -> When {
 }
 
 fn redact(name: &str) -> (When, Action) {
-    (When::All(Vec::new()), Action::Redact(Redact { find: Find::ready(name, None).unwrap(), with: format!("[{name}]").into_bytes() }))
+    (
+        When::All(Vec::new()),
+        Action::Redact(Redact { find: Find::ready(name, None).unwrap(), with: format!("[{name}]").into_bytes(), hash: None }),
+    )
 }
 
 fn main() {

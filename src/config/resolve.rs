@@ -131,7 +131,7 @@ pub fn resolve(mut collected: Collected, machine: &Machine<'_>) -> Result<Config
         warnings: Vec::new(),
         shown,
     };
-    (config.rules, config.tests) = super::rules::judge(lists, &config.types(), &mut found.problems);
+    (config.rules, config.tests) = super::rules::judge(lists, &config.types(), machine, &mut found.problems);
     config.files.iter_mut().filter(|file| file.multiline.is_none()).for_each(|file| {
         file.multiline = super::rules::joined_for(&config.rules, &file.name);
     });

@@ -9,6 +9,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::Machine;
 use super::document::Node;
 use super::problem::{Fault, Origin, Problem};
 use crate::rules::parse::Form;
@@ -28,13 +29,14 @@ const MOST_RULES: usize = 1000;
 pub fn judge(
     (rules, tests): (Vec<Node>, Vec<Node>),
     sources: &[(Arc<str>, &'static str)],
+    machine: &Machine<'_>,
     problems: &mut Vec<Problem>,
 ) -> (Arc<[Rule]>, Vec<Test>) {
-    (self::rules(rules, sources, problems), self::tests::tests(tests, sources, problems))
+    (self::rules(rules, sources, machine, problems), self::tests::tests(tests, sources, problems))
 }
 
 /// Builds the rules; `sources` are the names and types there are. A rule that is wrong is told and left out.
-fn rules(lists: Vec<Node>, sources: &[(Arc<str>, &'static str)], problems: &mut Vec<Problem>) -> Arc<[Rule]> {
+fn rules(lists: Vec<Node>, sources: &[(Arc<str>, &'static str)], machine: &Machine<'_>, problems: &mut Vec<Problem>) -> Arc<[Rule]> {
     let mut rules: Vec<Rule> = Vec::new();
     let mut names: BTreeMap<String, Origin> = BTreeMap::new();
     let tables = tables(lists, "rule", problems);
@@ -57,7 +59,7 @@ fn rules(lists: Vec<Node>, sources: &[(Arc<str>, &'static str)], problems: &mut 
             Some(node) => judge.when(node, "rule.when", 0, problems),
             None => Some(When::All(Vec::new())),
         };
-        let action = action(&mut table, problems);
+        let action = action(&mut table, machine, problems);
         let origin = table.origin.clone();
         let known: Vec<&str> = ["name", "when"].into_iter().chain(ACTIONS.iter().map(|(name, _)| *name)).collect();
         table.end(&known, problems);

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value};
 
 use super::*;
-use crate::batch::{Origin, Position, Stream, StreamId};
+use crate::batch::{Extra, Origin, Position, Stream, StreamId};
 use crate::budget::Budget;
 use crate::ledger::Count;
 
@@ -20,7 +20,7 @@ const OBSERVED: &str = "2023-11-14T22:13:20.123456Z";
 /// All keys of the schema, in its order.
 const ALL_KEYS: &str = "v timestamp observed_timestamp host source type event_id severity message message_base64 part last partial parse_error of \
     reason path offset hostname peer transport facility app procid msgid structured_data unit identifier priority pid uid boot_id cursor seqnum journal \
-    place stream from to events bytes unknown at_least at_most first_time last_time number labels";
+    place stream from to events bytes unknown at_least at_most first_time last_time number fields labels";
 /// Those that an event of a file can have.
 const KEYS: [&str; 15] = [
     "v",
@@ -367,6 +367,38 @@ fn is_boundary(bytes: &[u8], at: usize) -> bool {
         }
     }
     ends.contains(&at)
+}
+
+#[test]
+fn what_rules_have_found_is_in_the_message_in_every_format() {
+    let fields = br#"{"http":{"status":500},"user":"a \"b\"","list":[1,true,null]}"#;
+    let error = b"rule \"x\" could not read it";
+    for format in [Format::Json, Format::Ecs, Format::Otlp] {
+        let mut encoder = Encoder::new(&settings(format, 900 << 10, &[("env".into(), "prod".into())]));
+        let mut made = batch(stream("app", b"/l"), 100, &[whole(b"first"), whole(b"second"), whole(b"third")]);
+        let at = u32::try_from(made.bytes.len()).unwrap();
+        made.bytes.extend_from_slice(fields);
+        made.bytes.extend_from_slice(error);
+        let len = u32::try_from(fields.len()).unwrap();
+        let found = Extra { fields: (at, len), time: Some(1_795_773_600_500_000_000), severity: Some(3), ..Extra::default() };
+        let failed = Extra { error: (at + len, u32::try_from(error.len()).unwrap()), ..Extra::default() };
+        made.extras = vec![found, failed, Extra::default()];
+        let made = messages(&mut encoder, made);
+        if format != Format::Json {
+            assert!(made.iter().all(|message| !message.is_empty()));
+            continue;
+        }
+        made.iter().for_each(|message| conforms(message));
+        assert!(made.iter().all(|message| in_order(message)));
+        let first: Value = serde_json::from_slice(&made[0]).unwrap();
+        assert_eq!(first["fields"], serde_json::from_slice::<Value>(fields).unwrap());
+        assert_eq!((&first["timestamp"], &first["severity"]), (&"2026-11-27T10:00:00.500000000Z".into(), &"error".into()));
+        assert_eq!(first["observed_timestamp"], OBSERVED);
+        let second: Value = serde_json::from_slice(&made[1]).unwrap();
+        assert_eq!((&second["parse_error"], &second["timestamp"]), (&"rule \"x\" could not read it".into(), &OBSERVED.into()));
+        let third: Value = serde_json::from_slice(&made[2]).unwrap();
+        assert!(third.get("fields").is_none() && third.get("parse_error").is_none() && third.get("severity").is_none());
+    }
 }
 
 /// Not a promise, a figure: `cargo test --release encode_speed -- --ignored --nocapture`.

@@ -1,6 +1,7 @@
 //! What is blotted out of a message: matches of a regex, or of what is ready: e-mail addresses, IP addresses, card numbers, bearer tokens, AWS
 //! keys. What is ready and frequent is found by hand, since a regex is tried at every character. Pure.
 
+use std::fmt;
 use std::io::Write as _;
 use std::net::Ipv6Addr;
 
@@ -14,6 +15,36 @@ pub struct Redact {
     pub find: Find,
     /// What stands there afterwards; with a regex, `$1` or `${name}` is what a group of it matched.
     pub with: Vec<u8>,
+    /// With a salt, what stands there instead is a hash of what was found: the same for the same text, so that events can be told to belong together.
+    pub hash: Option<Salt>,
+}
+
+/// The secret of hashes: without it nobody can try which text has which hash.
+pub struct Salt(ring::hmac::Key);
+
+impl Salt {
+    /// Of these bytes.
+    #[must_use]
+    pub fn new(secret: &[u8]) -> Salt {
+        Salt(ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret))
+    }
+
+    /// Writes the first 16 bytes of the HMAC-SHA-256 (RFC 2104) as 32 hexadecimal digits.
+    fn write(&self, text: &[u8], out: &mut Vec<u8>) {
+        let hash = ring::hmac::sign(&self.0, text);
+        for byte in hash.as_ref().iter().take(16) {
+            let _ = write!(out, "{byte:02x}");
+        }
+    }
+}
+
+/// Tells salts apart without telling them.
+impl fmt::Debug for Salt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut hash = Vec::new();
+        self.write(b"", &mut hash);
+        write!(f, "Salt({})", String::from_utf8_lossy(&hash))
+    }
 }
 
 /// What is looked for.
@@ -74,31 +105,38 @@ impl Redact {
                 out.truncate(before);
             }
         };
-        let with = |out: &mut Vec<u8>| out.extend_from_slice(&self.with);
+        let with = |start: usize, end: usize| {
+            move |out: &mut Vec<u8>| match &self.hash {
+                Some(salt) => salt.write(text.get(start..end).unwrap_or_default(), out),
+                None => out.extend_from_slice(&self.with),
+            }
+        };
         match &self.find {
-            Find::Regex(regex) if memchr(b'$', &self.with).is_some() => {
+            Find::Regex(regex) if self.hash.is_none() && memchr(b'$', &self.with).is_some() => {
                 for captures in regex.captures_iter(text) {
                     if let Some(all) = captures.get(0) {
                         put(all.start(), all.end(), &|out| captures.expand(&self.with, out));
                     }
                 }
             }
-            Find::Regex(regex) => regex.find_iter(text).for_each(|found| put(found.start(), found.end(), &with)),
-            Find::Email => emails(text, |start, end| put(start, end, &with)),
-            Find::Card => cards(text, |start, end| put(start, end, &with)),
+            Find::Regex(regex) => {
+                regex.find_iter(text).for_each(|found| put(found.start(), found.end(), &with(found.start(), found.end())))
+            }
+            Find::Email => emails(text, |start, end| put(start, end, &with(start, end))),
+            Find::Card => cards(text, |start, end| put(start, end, &with(start, end))),
             Find::Ipv4 { keep } => ipv4s(text, |start, end, address| match keep {
                 Some(bits) => put(start, end, &|out| {
                     let kept = address & u32::MAX.checked_shl(32 - (*bits).min(32)).unwrap_or(0);
                     let _ = write!(out, "{}", std::net::Ipv4Addr::from(kept));
                 }),
-                None => put(start, end, &with),
+                None => put(start, end, &with(start, end)),
             }),
             Find::Ipv6 { keep } => ipv6s(text, |start, end, address| match keep {
                 Some(bits) => put(start, end, &|out| {
                     let kept = u128::from(address) & u128::MAX.checked_shl(128 - (*bits).min(128)).unwrap_or(0);
                     let _ = write!(out, "{}", Ipv6Addr::from(kept));
                 }),
-                None => put(start, end, &with),
+                None => put(start, end, &with(start, end)),
             }),
         }
         if !found_any {

@@ -10,7 +10,7 @@ use regex::bytes::Regex;
 use super::engine::{Engine, Sifted};
 use super::limit::Limit;
 use super::parse::Form;
-use super::redact::{Find, Redact};
+use super::redact::{Find, Redact, Salt};
 use super::template::Template;
 use super::when::{Compare, Test, When};
 use super::{Action, Rule, Severity};
@@ -60,7 +60,7 @@ fn message(pattern: &str) -> When {
 }
 
 fn redact(pattern: &str, with: &str) -> Action {
-    Action::Redact(Redact { find: Find::ready(pattern, None).unwrap(), with: with.into() })
+    Action::Redact(Redact { find: Find::ready(pattern, None).unwrap(), with: with.into(), hash: None })
 }
 
 fn engine(rules: Vec<(When, Action)>) -> Option<Engine> {
@@ -73,7 +73,7 @@ fn texts(batch: &Batch) -> Vec<String> {
 }
 
 fn blotted(pattern: &str, keep: Option<u32>, text: &str) -> String {
-    let redact = Redact { find: Find::ready(pattern, keep).unwrap(), with: b"*".to_vec() };
+    let redact = Redact { find: Find::ready(pattern, keep).unwrap(), with: b"*".to_vec(), hash: None };
     let mut out = Vec::new();
     if redact.apply(text.as_bytes(), &mut out, 1 << 10) { String::from_utf8(out).unwrap() } else { format!("untouched: {text}") }
 }
@@ -182,13 +182,27 @@ fn addresses_cards_and_tokens_are_found_and_their_likes_are_not() {
 }
 
 #[test]
+fn a_hash_is_the_same_for_the_same_text_and_salt_alone() {
+    let hashed = |salt: &[u8], text: &str| {
+        let redact = Redact { find: Find::Email, with: Vec::new(), hash: Some(Salt::new(salt)) };
+        let mut out = Vec::new();
+        assert!(redact.apply(text.as_bytes(), &mut out, 1 << 10));
+        String::from_utf8(out).unwrap()
+    };
+    let one = hashed(b"a secret of 16 B", "a@b.de c@d.de a@b.de");
+    let hashes: Vec<&str> = one.split(' ').collect();
+    assert!(hashes[0] == hashes[2] && hashes[0] != hashes[1] && hashes[0].len() == 32, "{one}");
+    assert_ne!(one, hashed(b"b secret of 16 B", "a@b.de c@d.de a@b.de"));
+}
+
+#[test]
 fn a_replacement_with_groups_and_one_that_would_not_fit() {
     let find = Find::Regex(Regex::new(r"password=(\w)\w*").unwrap());
-    let redact = Redact { find, with: b"password=$1***".to_vec() };
+    let redact = Redact { find, with: b"password=$1***".to_vec(), hash: None };
     let mut out = Vec::new();
     assert!(redact.apply(b"x password=secret y", &mut out, 1 << 10));
     assert_eq!(out, b"x password=s*** y");
-    let long = Redact { find: Find::ready("email", None).unwrap(), with: vec![b'-'; 50] };
+    let long = Redact { find: Find::ready("email", None).unwrap(), with: vec![b'-'; 50], hash: None };
     out.clear();
     assert!(long.apply(b"a@b.de c@d.de", &mut out, 0));
     assert_eq!(out, b" ", "it becomes no longer than it was, and nothing is left of what was found");
@@ -226,7 +240,7 @@ proptest! {
     fn no_bytes_make_a_redaction_panic_or_grow_beyond_its_room(text in prop::collection::vec(any::<u8>(), 0..200), shape in "[0-9a-f:.@ -]{0,60}") {
         for text in [text.as_slice(), shape.as_bytes()] {
             for name in Find::READY {
-                let redact = Redact { find: Find::ready(name, None).unwrap(), with: b"[redacted]".to_vec() };
+                let redact = Redact { find: Find::ready(name, None).unwrap(), with: b"[redacted]".to_vec(), hash: None };
                 let mut out = Vec::new();
                 if redact.apply(text, &mut out, 40) {
                     prop_assert!(out.len() <= text.len().max(40));

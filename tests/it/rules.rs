@@ -155,3 +155,51 @@ fn what_rules_leave_out_of_syslog_is_counted_once_over_kills() {
     assert_sifted_of("net", &broker, "sifted-net", &written, allowance.most(), &agent);
     assert!(agent.terminate(SOON).success());
 }
+
+/// Takes lines apart, and leaves out what their fields say.
+const FIELDS: &str = r"
+[[rule]]
+name = 'numbers'
+parse = { regex = ' seq=0*(?<seq>[0-9]+) ' }
+[[rule]]
+name = 'odd ones'
+when = { fields = { seq = { regex = '[37]$' } } }
+drop = true
+[[rule]]
+name = 'a stretch'
+when = { fields = { seq = { gte = 20000, lt = 40000 } } }
+drop = true
+[[rule]]
+name = 'all are errors'
+severity = 'error'
+";
+
+#[test]
+fn what_is_found_in_lines_decides_and_is_shipped_over_kills() {
+    let (broker, logs) = (Broker::shared(), temp_dir("logs"));
+    broker.create_topic("found", 3, &[]);
+    let writing = LineWriter::new("w", logs.path().join("app.log")).rate(8000).start();
+    let plan = Plan::new(&broker.bootstrap(), "found").agent("memory = \"4MiB\"").extra(FIELDS).include(logs.path().join("*.log"));
+    let mut agent = plan.format(crate::harness::topic::Format::Json).start();
+    for _ in 0..2 {
+        let before = broker.count("found");
+        wait_until("lines to arrive", SOON, || broker.count("found") >= before + 4000);
+        agent.kill9();
+        agent.restart();
+    }
+    wait_until("the stretch to be written", LATE, || writing.written() > 45_000);
+    let written = writing.stop();
+    wait_until("all that is kept to arrive", LATE, || broker.count("found") >= kept(&written));
+    let mut checked = 0;
+    topic::for_each(&broker.bootstrap(), "found", Isolation::ReadUncommitted, |message| {
+        let event: serde_json::Value = serde_json::from_slice(rdkafka::Message::payload(message).unwrap_or_default()).expect("JSON");
+        let (_, number) = lines::parse(event["message"].as_str().unwrap_or_default().as_bytes()).expect("a whole line");
+        assert!(!is_left_out(number), "{event}");
+        assert_eq!((&event["fields"]["seq"], &event["severity"]), (&number.to_string().into(), &"error".into()));
+        checked += 1;
+    });
+    assert!(checked >= kept(&written));
+    let read: u64 = written.values().sum();
+    let books = agent.settled_books("files", read);
+    assert_eq!((books.filtered.events, books.delivered.events), (read - kept(&written), kept(&written)), "{books}");
+}

@@ -1,14 +1,17 @@
 //! The actions of rules. Pure.
 
+use std::path::Path;
+
 use super::conditions::words;
 use super::entries::{Entries, regex};
+use crate::config::Machine;
 use crate::config::document::{Node, Value};
 use crate::config::problem::{Fault, Problem};
 use crate::config::units;
 use crate::rules::change::{Format, Time};
 use crate::rules::limit::Limit;
 use crate::rules::parse::Form;
-use crate::rules::redact::{Find, Redact};
+use crate::rules::redact::{Find, Redact, Salt};
 use crate::rules::template::Template;
 use crate::rules::{Action, Severity};
 use jiff::tz::TimeZone;
@@ -21,7 +24,10 @@ pub const ACTIONS: [(&str, &str); 11] = [
         "sample",
         "{ one_in = 100 }: one event in so many is shipped; with by = \"FIELD\" all events of the same value there, or none of them",
     ),
-    ("redact", "{ pattern = \"email\" } or { regex = \"…\", with = \"…\" }: replaces what it finds in the message and in its fields"),
+    (
+        "redact",
+        "{ pattern = \"email\" } or { regex = \"…\", with = \"…\" }: replaces what it finds in the message and in its fields; with hash_with = \"SECRET FILE\" by a hash",
+    ),
     (
         "parse",
         "{ json = {} }, { logfmt = {} }, { regex = '(?<NAME>…)' }, { docker = {} }, { cri = {} }, { syslog = {} }: finds fields in the message",
@@ -38,7 +44,7 @@ pub const ACTIONS: [(&str, &str); 11] = [
 const LATER: [&str; 1] = ["route"];
 
 /// The one action of a rule.
-pub(super) fn action(table: &mut Entries, problems: &mut Vec<Problem>) -> Option<Action> {
+pub(super) fn action(table: &mut Entries, machine: &Machine<'_>, problems: &mut Vec<Problem>) -> Option<Action> {
     let present: Vec<&str> = ACTIONS.iter().map(|(name, _)| *name).filter(|name| table.rest.iter().any(|(key, _)| key == name)).collect();
     let mut later = false;
     for name in LATER {
@@ -69,7 +75,7 @@ pub(super) fn action(table: &mut Entries, problems: &mut Vec<Problem>) -> Option
             None
         }
         "sample" => sample(Entries::of(node, &path, problems)?, problems),
-        "redact" => redact(Entries::of(node, &path, problems)?, problems),
+        "redact" => redact(Entries::of(node, &path, problems)?, machine, problems),
         "parse" => parse(Entries::of(node, &path, problems)?, problems),
         "set" => set(Entries::of(node, &path, problems)?, problems),
         "remove" => Some(remove(node, &path, problems)),
@@ -102,6 +108,9 @@ fn parse(mut table: Entries, problems: &mut Vec<Problem>) -> Option<Action> {
     let Some(node) = table.take(name) else {
         if table.rest.is_empty() || !present.is_empty() {
             problems.push(table.blame("it has to name one form", right));
+        }
+        for name in present {
+            table.take(name);
         }
         table.end(&FORMS, problems);
         return None;
@@ -259,7 +268,7 @@ fn rate_limit(mut table: Entries, problems: &mut Vec<Problem>) -> Option<Action>
     Some(Action::RateLimit(Limit { events: u32::try_from(events?).ok()?, per_ns: time? }, by))
 }
 
-fn redact(mut table: Entries, problems: &mut Vec<Problem>) -> Option<Action> {
+fn redact(mut table: Entries, machine: &Machine<'_>, problems: &mut Vec<Problem>) -> Option<Action> {
     let (pattern, with) = (table.take("pattern"), table.text("with", problems));
     let keep = table.number("keep_prefix", (0, 128), problems).and_then(|bits| u32::try_from(bits).ok());
     let regex = table.take("regex");
@@ -290,7 +299,33 @@ fn redact(mut table: Entries, problems: &mut Vec<Problem>) -> Option<Action> {
             None
         }
     };
+    let replaces = with.is_some();
     let with = with.unwrap_or_else(|| if name.is_empty() { "[redacted]".to_owned() } else { format!("[{name}]") });
-    table.end(&["pattern", "regex", "with", "keep_prefix"], problems);
-    Some(Action::Redact(Redact { find: find?, with: with.into_bytes() }))
+    let hash = table.text("hash_with", problems).map(|file| salt(Path::new(&file), &table, machine, problems));
+    if hash.is_some() && (replaces || keep.is_some()) {
+        problems.push(table.blame("hash_with goes with neither with nor keep_prefix", "leave one out"));
+    }
+    table.end(&["pattern", "regex", "with", "keep_prefix", "hash_with"], problems);
+    Some(Action::Redact(Redact { find: find?, with: with.into_bytes(), hash: hash.flatten() }))
+}
+
+/// The secret in this file, at least 16 bytes of it.
+fn salt(file: &Path, table: &Entries, machine: &Machine<'_>, problems: &mut Vec<Problem>) -> Option<Salt> {
+    let key = table.key("hash_with");
+    let mut wrong = |wrong: String, right: &str| problems.push(Fault::new(wrong, right).at(&table.origin, &key));
+    let make = "make it with: head -c 32 /dev/urandom | base64 > FILE; and let only logferry read it";
+    match (machine.read)(file) {
+        Ok((bytes, mode)) if mode & 0o004 != 0 => {
+            wrong(
+                format!("{} is a secret of {} bytes that everybody may read", file.display(), bytes.len()),
+                "take that right away (chmod o-r)",
+            );
+        }
+        Ok((bytes, _)) if bytes.trim_ascii().len() >= 16 => return Some(Salt::new(bytes.trim_ascii())),
+        Ok(_) => wrong(format!("{} holds less than 16 bytes", file.display()), make),
+        // Systemd and the file's rights keep secrets from those who only ask the daemon.
+        Err(_) if !machine.connects => {}
+        Err(error) => wrong(format!("{} can't be read: {error}", file.display()), make),
+    }
+    None
 }

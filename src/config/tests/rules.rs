@@ -72,6 +72,87 @@ input = "x"
 }
 
 #[test]
+fn a_secret_for_hashes_is_read_and_judged() {
+    let more = |file: &str| format!("[[rule]]\nredact = {{ pattern = \"email\", hash_with = \"{file}\" }}\n");
+    let read = |path: &std::path::Path| match path.to_str() {
+        Some("/good") => Ok((b"0123456789abcdef\n".to_vec(), 0o640)),
+        Some("/short") => Ok((b"0123".to_vec(), 0o640)),
+        Some("/open") => Ok((b"0123456789abcdef".to_vec(), 0o644)),
+        _ => Err(std::io::ErrorKind::NotFound.into()),
+    };
+    let told = |file: &str| {
+        let machine = super::super::Machine { read: &read, ..machine() };
+        judge(&[&with(&more(file))], &machine).map(drop).map_err(|problems| problems.to_string())
+    };
+    assert_eq!(told("/good"), Ok(()));
+    assert!(told("/short").unwrap_err().contains("holds less than 16 bytes"));
+    assert!(told("/open").unwrap_err().contains("everybody may read"));
+    assert!(told("/none").unwrap_err().contains("rule.redact.hash_with: /none can't be read"));
+    let all = mistakes(&with("[[rule]]\nredact = { pattern = \"email\", with = \"x\", hash_with = \"/none\" }\n"));
+    assert!(all.contains("hash_with goes with neither with nor keep_prefix"), "{all}");
+}
+
+#[test]
+fn every_mistake_of_the_newer_actions_has_its_words() {
+    let more = r#"
+[[rule]]
+when = { fields = { status = { gte = "x" }, size = {}, "" = [] } }
+parse = { jsn = {} }
+
+[[rule]]
+parse = { json = {}, cri = {} }
+
+[[rule]]
+parse = { regex = 'no group' }
+
+[[rule]]
+set = { a = "{b", c = 1 }
+
+[[rule]]
+remove = []
+
+[[rule]]
+rename = { a = "" }
+
+[[rule]]
+timestamp = { format = "iso", timezone = "Mars/Base", on_error = "drop" }
+
+[[rule]]
+severity = "bad"
+
+[[rule]]
+rate_limit = { events = 0, per = "often" }
+"#;
+    insta::assert_snapshot!(mistakes(&with(more)), @r#"
+    a.toml:11: rule.when.fields.: nothing is named; write "text"
+    a.toml:11: rule.when.fields.size: it asks for nothing, or for several kinds; write one of regex, exists, or numbers with gt, gte, lt, lte
+    a.toml:11: rule.when.fields.status.gte: a string is no number; write 500
+    a.toml:12: rule.parse.jsn: unknown key; did you mean "json"?
+    a.toml:15: rule.parse: it has to name one form; write one of { json = {} }, { logfmt = {} }, { regex = '…' }, { docker = {} }, { cri = {} }, { syslog = {} }
+    a.toml:18: rule.parse.regex: the regex has no named group; write (?<name>…) around what is to become a field
+    a.toml:21: rule.set.c: a number is no string; write "…"
+    a.toml:21: rule.set.a: a { without its }; write {{ for the character; write "text {FIELD}"
+    a.toml:24: rule.remove: nothing is named; write "FIELD"
+    a.toml:27: rule.rename.a: the new name is empty; write a name
+    a.toml:30: rule.timestamp: field is not set; write { field = "time" }
+    a.toml:30: rule.timestamp.format: "iso" is no format; there are rfc3339, unix, unix_ms, unix_us, unix_ns, and patterns such as "%d/%b/%Y:%H:%M:%S %z"; write "rfc3339", "unix", or a pattern
+    a.toml:30: rule.timestamp: there is no time zone "Mars/Base"; write a name such as "Europe/Berlin"
+    a.toml:30: rule.timestamp: on_error can't be "drop"; write "keep" (the event's time stays) or "observed" (it becomes the time of reading)
+    a.toml:33: rule.severity: there is no severity "bad"; there are emergency, alert, critical, error, warning, notice, info, debug
+    a.toml:36: rule.rate_limit.events: not a number that is possible here; write 1 to 4294967295
+    a.toml:36: rule.rate_limit: per is no time; write { events = 1000, per = "1s" }
+    "#);
+}
+
+#[test]
+fn a_rule_that_asks_for_fields_comes_behind_one_that_finds_them() {
+    let asks = "[[rule]]\nseverity = { field = \"level\" }\n";
+    assert!(mistakes(&with(asks)).contains("asks for fields, and no rule before it has found any"));
+    let finds = "[[rule]]\nparse = { json = {} }\n";
+    assert!(judge(&[&with(&format!("{finds}{asks}"))], &machine()).is_ok());
+}
+
+#[test]
 fn a_rule_that_reaches_a_journal_is_refused() {
     let journal = "[[source]]\nname = \"j\"\ntype = \"journald\"\n";
     let all = mistakes(&with(&format!("{journal}[[rule]]\nwhen = {{ message = \"x\" }}\ndrop = true\n")));
