@@ -22,9 +22,10 @@ use logferry::budget::Budget;
 use logferry::encode::{Encoder, Format, Room, Settings};
 use logferry::ledger::Count;
 use logferry::rules::engine::Engine;
+use logferry::rules::parse::Form;
 use logferry::rules::redact::{Find, Redact};
 use logferry::rules::when::When;
-use logferry::rules::{Action, Rule};
+use logferry::rules::{Action, Rule, Severity};
 use regex::bytes::Regex;
 
 const LINES: u64 = 200_000;
@@ -98,6 +99,24 @@ fn redact(name: &str) -> (When, Action) {
     )
 }
 
+/// The same lines as an application would log them.
+fn as_json(text: &[u8]) -> Vec<u8> {
+    let quoted = |text: &[u8]| serde_json::to_string(&String::from_utf8_lossy(text)).unwrap();
+    let mut out = Vec::new();
+    for (number, line) in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).enumerate() {
+        let words: Vec<&[u8]> = line.split(|byte| *byte == b'"').collect();
+        let [head, request, rest, .., agent, _] = words.as_slice() else { continue };
+        let fields = [quoted(head), quoted(request), quoted(rest), quoted(agent)];
+        let [head, request, rest, agent] = fields;
+        let line = format!(
+            r#"{{"n":{number},"client":{head},"request":{request},"rest":{rest},"agent":{agent},"ok":true,"upstream":{{"ms":12.5}}}}"#
+        );
+        out.extend_from_slice(line.as_bytes());
+        out.push(b'\n');
+    }
+    out
+}
+
 fn main() {
     let file = tempfile::NamedTempFile::new().unwrap();
     access_log::write(file.path(), LINES).unwrap();
@@ -123,5 +142,10 @@ fn main() {
     println!("plain json                                   {:.3}", json - nothing);
     println!("(a) one drop rule by substring               {:.3}", with(vec![(message("GET /healthz"), Action::Drop)], &text) - nothing);
     println!("(b) ten rules with regexes                   {:.3}", with(ten, &text) - nothing);
+    let lines = as_json(&text);
+    let nothing_of_json = least(&lines, drop);
+    let severity = Action::Severity(Severity::Of(b"status".as_slice().into()));
+    let parse = vec![(When::All(Vec::new()), Action::Parse(Form::Json { message: None })), (message("no such line"), severity)];
+    println!("(c) parse json lines of seven members        {:.3}", with(parse, &lines) - nothing_of_json);
     println!("(d) redact e-mail and IPv4                   {:.3}", with(vec![redact("email"), redact("ipv4")], &text) - nothing);
 }

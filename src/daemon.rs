@@ -129,6 +129,7 @@ struct Running {
 /// # Errors
 /// See [`StartError`]; nothing was sent then.
 pub fn run(path: &Path, config: Config, once: bool) -> Result<bool, StartError> {
+    crate::trim::one_heap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Heard from the first moment on, so that a stop during start-up is a stop in order.
     let signals = {

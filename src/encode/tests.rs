@@ -388,7 +388,9 @@ fn what_rules_have_found_is_in_the_message_in_every_format() {
             assert!(made.iter().all(|message| !message.is_empty()));
             continue;
         }
-        made.iter().for_each(|message| conforms(message));
+        for message in &made {
+            conforms(message);
+        }
         assert!(made.iter().all(|message| in_order(message)));
         let first: Value = serde_json::from_slice(&made[0]).unwrap();
         assert_eq!(first["fields"], serde_json::from_slice::<Value>(fields).unwrap());

@@ -1,5 +1,5 @@
 //! A batch goes through the rules: events are left out, or what becomes of them is written behind the batch's own bytes; all else stays where it
-//! is. What happens to one event is in [`event`]. Pure.
+//! is. What happens to one event is in `engine/event.rs`. Pure.
 
 mod event;
 

@@ -120,7 +120,7 @@ impl Redact {
                 }
             }
             Find::Regex(regex) => {
-                regex.find_iter(text).for_each(|found| put(found.start(), found.end(), &with(found.start(), found.end())))
+                regex.find_iter(text).for_each(|found| put(found.start(), found.end(), &with(found.start(), found.end())));
             }
             Find::Email => emails(text, |start, end| put(start, end, &with(start, end))),
             Find::Card => cards(text, |start, end| put(start, end, &with(start, end))),

@@ -183,16 +183,16 @@ fn addresses_cards_and_tokens_are_found_and_their_likes_are_not() {
 
 #[test]
 fn a_hash_is_the_same_for_the_same_text_and_salt_alone() {
-    let hashed = |salt: &[u8], text: &str| {
+    let with = |salt: &[u8], text: &str| {
         let redact = Redact { find: Find::Email, with: Vec::new(), hash: Some(Salt::new(salt)) };
         let mut out = Vec::new();
         assert!(redact.apply(text.as_bytes(), &mut out, 1 << 10));
         String::from_utf8(out).unwrap()
     };
-    let one = hashed(b"a secret of 16 B", "a@b.de c@d.de a@b.de");
+    let one = with(b"a secret of 16 B", "a@b.de c@d.de a@b.de");
     let hashes: Vec<&str> = one.split(' ').collect();
     assert!(hashes[0] == hashes[2] && hashes[0] != hashes[1] && hashes[0].len() == 32, "{one}");
-    assert_ne!(one, hashed(b"b secret of 16 B", "a@b.de c@d.de a@b.de"));
+    assert_ne!(one, with(b"b secret of 16 B", "a@b.de c@d.de a@b.de"));
 }
 
 #[test]

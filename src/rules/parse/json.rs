@@ -12,7 +12,7 @@ use crate::rules::fields::{Fields, Value};
 /// How deep objects and lists may stand in each other inside of a member. What reads messages afterwards has limits too, and so has the stack here.
 const DEEPEST: usize = 64;
 
-/// Puts the members; `None`: it is no JSON object, or has more members than there may be fields, or stands deeper than [`DEEPEST`].
+/// Puts the members; `None`: it is no JSON object, or has more members than there may be fields, or stands deeper than 64 levels.
 pub fn read(message: &[u8], fields: &mut Fields) -> Option<()> {
     let text = simdutf8::basic::from_utf8(message).ok()?.trim_ascii();
     if !text.starts_with('{') {
