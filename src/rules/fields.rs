@@ -19,12 +19,16 @@ pub enum Value<'a> {
     Text(&'a [u8]),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Field {
     name: Range<usize>,
     value: Range<usize>,
     json: bool,
 }
+
+/// See [`Fields::mark`].
+#[derive(Debug)]
+pub struct Mark(Vec<Field>);
 
 /// The fields of one event, in the order in which they were found.
 #[derive(Debug, Default)]
@@ -46,15 +50,15 @@ impl Fields {
         self.list.is_empty()
     }
 
-    /// How many there are; for [`Fields::cut`].
+    /// How they are now; for [`Fields::back`]. Costs nothing while there are none.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.list.len()
+    pub fn mark(&self) -> Mark {
+        Mark(self.list.clone())
     }
 
-    /// Takes back what was put since there were so many.
-    pub fn cut(&mut self, len: usize) {
-        self.list.truncate(len);
+    /// They are again as they were then. What was written since stays behind them, unseen: names and values are never changed in place.
+    pub fn back(&mut self, mark: Mark) {
+        self.list = mark.0;
     }
 
     /// Puts a field, in the place of one that has the name already. False if there are [`MOST`] of them.

@@ -74,7 +74,7 @@ pub struct Buffers {
 impl Form {
     /// Takes a message apart: fields are put, the text is appended to `text`. `None`: it is not of this form, and fields are as they were.
     pub fn read(&self, message: &[u8], fields: &mut Fields, text: &mut Vec<u8>, around: &Around, buffers: &mut Buffers) -> Option<Found> {
-        let (before, start) = (fields.len(), text.len());
+        let (before, start) = (fields.mark(), text.len());
         let found = match self {
             Form::Json { message: name } => json::read(message, fields).map(|()| named(name.as_deref(), fields, text)),
             Form::Logfmt { message: name } => {
@@ -86,7 +86,7 @@ impl Form {
             Form::Syslog => syslog(message, fields, text, around),
         };
         if found.is_none() {
-            fields.cut(before);
+            fields.back(before);
             text.truncate(start);
         }
         found

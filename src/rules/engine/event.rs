@@ -62,13 +62,14 @@ struct Now<'a> {
 
 impl Now<'_> {
     fn look<'a>(&'a self, desk: &'a Desk) -> Look<'a> {
-        let app = || match desk.fields.get(b"app") {
-            Some(Value::Text(app)) if self.is_syslog => Some(app),
-            _ => None,
+        // Only then is the field asked for: a look is taken for every condition of every event.
+        let app = match self.parsed.app {
+            None if self.is_syslog => desk.fields.get(b"app").and_then(|value| if let Value::Text(app) = value { Some(app) } else { None }),
+            app => app,
         };
         Look {
-            message: if self.changed { &desk.text } else { self.parsed.message },
-            app: self.parsed.app.or_else(app),
+            message: self.message(desk),
+            app,
             severity: self.severity.or(self.parsed.severity),
             facility: self.parsed.facility,
             fields: Some(&desk.fields),

@@ -46,6 +46,17 @@ fn json_is_taken_as_it_is_written_less_white_space() {
 }
 
 #[test]
+fn a_parser_that_fails_gives_back_what_it_had_replaced() {
+    let mut fields = Fields::default();
+    fields.put(b"a", super::Value::Text(b"first"));
+    let around = Around { read_ns: 0, zone: TimeZone::UTC };
+    let read = json(None).read(b"{\"b\":1,\"a\":2,\"c\":}", &mut fields, &mut Vec::new(), &around, &mut Buffers::default());
+    let mut left = Vec::new();
+    fields.write(&mut left);
+    assert_eq!((read, left.as_slice()), (None, br#"{"a":"first"}"#.as_slice()));
+}
+
+#[test]
 fn a_member_becomes_the_text() {
     let (fields, text, _) = read(&json(Some("msg")), br#"{"level":"info","msg":"it is \"so\"\u00e9"}"#).unwrap();
     assert_eq!((fields.as_str(), text.as_deref()), (r#"{"level":"info"}"#, Some("it is \"so\"é")));
