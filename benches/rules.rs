@@ -26,6 +26,7 @@ use logferry::rules::parse::Form;
 use logferry::rules::redact::{Find, Redact};
 use logferry::rules::when::When;
 use logferry::rules::{Action, Rule, Severity};
+use logferry::settlement::Began;
 use regex::bytes::Regex;
 
 const LINES: u64 = 200_000;
@@ -64,6 +65,7 @@ fn batches(text: &[u8]) -> Vec<Batch> {
             copy: None,
             extras: Vec::new(),
             part_headers: false,
+            routed: 0,
             charge: Budget::new(1 << 30).charge(0),
         }
     };
@@ -85,7 +87,7 @@ fn with(rules: Vec<(When, Action)>, text: &[u8]) -> f64 {
     let rules = rules.into_iter().enumerate().map(|(at, (when, action))| Rule::new(&at.to_string(), when, action)).collect();
     let mut engine = Engine::new(&rules, ("web", "file"), TimeZone::UTC, Room { message: 1 << 16, text: Some(1 << 19) })
         .expect("a rule that concerns the source");
-    least(text, |mut batch| drop(engine.run(&mut batch, || 0)))
+    least(text, |mut batch| drop(engine.run(&mut batch, |_, _| Began::default())))
 }
 
 fn message(pattern: &str) -> When {

@@ -249,6 +249,9 @@ pub struct Batch {
     pub copy: Option<Place>,
     /// Whether parts among the events are told by message headers, as `raw` does; set by the encoder.
     pub part_headers: bool,
+    /// 0: it has all of its stream in this stretch, and each event counts the bytes since the one before. Else rules gave it what is for its lane,
+    /// each event counts its own bytes, and this number is theirs, see [`crate::rules::engine::Engine::number`].
+    pub routed: u64,
     /// What it takes from the byte budget; given back when the batch is dropped.
     pub charge: Charge,
 }
@@ -276,9 +279,21 @@ impl Batch {
     /// What its events from `first` on count.
     #[must_use]
     pub fn count_from(&self, first: usize) -> Count {
-        let end = |index| self.end_of(index).unwrap_or(self.base);
-        let from = first.checked_sub(1).map_or(self.base, end);
-        Count { events: self.whole_events(first..self.events.len()), bytes: end(self.events.len().saturating_sub(1)).saturating_sub(from) }
+        self.count(first..self.events.len())
+    }
+
+    /// What these events count.
+    #[must_use]
+    pub fn count(&self, range: std::ops::Range<usize>) -> Count {
+        let events = self.events.get(range.clone()).unwrap_or_default();
+        let bytes = if self.routed == 0 {
+            let to = |index: usize| self.events.get(index).map_or(0, |event| event.to);
+            let end = range.end.checked_sub(1).filter(|_| !events.is_empty()).map_or(0, to);
+            u64::from(end.saturating_sub(range.start.checked_sub(1).map_or(0, to)))
+        } else {
+            events.iter().map(|event| u64::from(event.to.saturating_sub(event.from))).sum()
+        };
+        Count { events: self.whole_events(range), bytes }
     }
 
     /// How many events of the source these are: one in parts counts with its last part.

@@ -106,6 +106,12 @@ impl Charge {
         self.bytes
     }
 
+    /// Charges the same budget with `bytes` more, overdrawing if need be.
+    #[must_use]
+    pub fn another(&self, bytes: usize) -> Charge {
+        self.budget.charge(bytes)
+    }
+
     /// Changes it to `bytes`, overdrawing if need be.
     pub fn resize(&mut self, bytes: usize) {
         if bytes >= self.bytes {

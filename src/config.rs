@@ -30,6 +30,8 @@ use std::time::Duration;
 
 pub use problem::{Origin, Problem, Problems};
 
+use crate::rules::Action;
+use crate::rules::engine::Engine;
 use crate::source::file::discover::Finder;
 
 /// What `[agent]` says, defaults filled in.
@@ -114,11 +116,25 @@ impl Config {
     #[must_use]
     pub fn topics(&self) -> Vec<&str> {
         let mut topics: Vec<&str> = Vec::new();
-        for source in &self.named {
-            if !topics.contains(&&*source.topic) {
-                topics.push(&source.topic);
+        let routed = self.rules.iter().filter_map(|rule| if let Action::Route(route) = &rule.action { Some(&route.topics) } else { None });
+        for topic in self.named.iter().map(|source| &source.topic).chain(routed.flatten()) {
+            if !topics.contains(&&**topic) {
+                topics.push(topic);
             }
         }
+        topics
+    }
+
+    /// The topics that events of this source may go to: its own, and those that rules give them to.
+    #[must_use]
+    pub fn topics_of(&self, source: &str) -> Vec<Arc<str>> {
+        let own = self.named.iter().find(|named| *named.name == *source).map(|named| Arc::clone(&named.topic));
+        let types = self.types();
+        let kind = types.iter().find(|(name, _)| **name == *source).map_or("", |(_, kind)| kind);
+        let mut topics = Engine::topics_of(&self.rules, (source, kind));
+        topics.extend(own);
+        topics.sort();
+        topics.dedup();
         topics
     }
 

@@ -9,6 +9,7 @@
 //! | texts with fields in them | [`template`] |
 //! | an event's time and severity out of its fields | [`change`] |
 //! | how many events go through | [`limit`] |
+//! | which topic gets an event | [`route`] |
 //! | a batch goes through the rules | [`engine`] |
 //!
 //! What a stream can't change (source, type, path) is decided once for it: a rule that none of its events can meet costs it nothing. An event
@@ -20,6 +21,7 @@ pub mod fields;
 pub mod limit;
 pub mod parse;
 pub mod redact;
+pub mod route;
 pub mod template;
 #[cfg(test)]
 mod tests;
@@ -31,6 +33,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use limit::Limit;
 use parse::Form;
 use redact::Redact;
+use route::Route;
 use template::Template;
 use when::When;
 
@@ -87,6 +90,8 @@ pub enum Action {
     Severity(Severity),
     /// More of them than so many in a time are left out, for each key.
     RateLimit(Limit, Option<Template>),
+    /// They go to another topic.
+    Route(Route),
 }
 
 /// The name of a field.

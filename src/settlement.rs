@@ -19,7 +19,7 @@ use crate::ledger::{Amount, Count, Fate, Ledger, Lost, Missed};
 use crate::rules::engine::Sifted;
 use crate::snapshot::rows::{FileState, StreamRow};
 use crate::spill::LaneRow;
-use entry::Entry;
+use entry::{Entry, Shares};
 pub use kept::{Changes, Kept, KeptGaps};
 
 /// The books of one source while logferry runs.
@@ -88,6 +88,15 @@ pub struct At<'a> {
     pub from: Option<u64>,
     /// What else a person should know, a few words; may be empty.
     pub words: &'a str,
+}
+
+/// Where a stream is read again what was settled before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Began {
+    /// What ends there or before is settled, for each lane that was asked for.
+    pub settled: Vec<u64>,
+    /// What ends there or before may have been sent, by other rules, and is sent again; 0: nothing.
+    pub again_to: u64,
 }
 
 /// A stream that goes on elsewhere, nothing of it being on its way.
@@ -212,26 +221,52 @@ impl Settlement {
         }
     }
 
-    /// Up to where this lane had settled events of a stream when this run began: what is read again of them is not sent again.
+    /// Up to where these lanes had settled events of a stream when this run began: what is read again of them is not sent again. From now on the
+    /// rules of the number `routed` give them their shares.
+    pub fn began(&self, id: StreamId, topics: &[Arc<str>], routed: u64) -> Began {
+        let mut inner = self.lock();
+        let Some(entry) = inner.streams.get_mut(&id) else { return Began { settled: vec![0; topics.len()], again_to: 0 } };
+        let changes = entry.known().routed != routed;
+        let again_to = entry.route_by(routed);
+        let settled = topics.iter().map(|topic| entry.began(topic)).collect();
+        if changes {
+            inner.dirty.insert(id);
+        }
+        Began { settled, again_to }
+    }
+
+    /// Whether rules had given lanes their shares of some stream of this source.
     #[must_use]
-    pub fn began(&self, id: StreamId, topic: &str) -> u64 {
-        self.lock().streams.get(&id).map_or(0, |entry| entry.began(topic))
+    pub fn was_routed(&self, source: &str) -> bool {
+        self.lock().streams.values().map(Entry::known).any(|row| row.routed != 0 && *row.source == *source)
     }
 
     /// What became of the events of a batch that was admitted with this ticket for the lane of `topic`, before that lane gets the rest; with
     /// `all` nothing is left for it. What rules have left out is booked when the resume position passes the batch, so that what will be read
     /// again is not in the stored books.
-    pub fn sift(&self, id: StreamId, ticket: u64, topic: &Arc<str>, sifted: Sifted, all: bool) {
+    ///
+    /// `others` is what rules have given to other lanes; returned is what each of those had been given of the stream before.
+    pub fn sift(
+        &self,
+        (id, ticket): (StreamId, u64),
+        topic: &Arc<str>,
+        sifted: Sifted,
+        others: &[(Arc<str>, Count)],
+        all: bool,
+    ) -> Vec<Count> {
         let mut inner = self.lock();
-        let Sifted { skipped, filtered, by_rule } = sifted;
-        let Some(entry) = inner.streams.get_mut(&id) else { return };
-        let Some(twice) = entry.sift(ticket, topic, skipped, (filtered, by_rule)) else { return };
-        let source = Arc::clone(&entry.known().source);
+        let Sifted { skipped, filtered, by_rule, again, routed } = sifted;
+        let known = inner.streams.get_mut(&id);
+        let shares = Shares { skipped, filtered: (filtered, by_rule), others, routed };
+        let sifted = known.and_then(|entry| Some((entry.sift(ticket, topic, shares)?, Arc::clone(&entry.known().source))));
+        let Some(((twice, before), source)) = sifted else { return vec![Count::default(); others.len()] };
         let book = inner.book(&source);
         (book.waiting, book.ledger.read) = (book.waiting - twice, book.ledger.read - twice);
+        book.ledger.resent += again;
         if all {
             inner.settle(id, ticket, topic, None, Fate::Filtered);
         }
+        before
     }
 
     /// Offsets of a stream beyond its position count otherwise from now on, as under another filter: what was settled there hides nothing that gets
@@ -268,7 +303,7 @@ impl Settlement {
     /// The events of `batch` before `prefix` have met their fate, which those that were settled before keep.
     pub fn settled(&self, batch: &Batch, prefix: usize, fate: Fate) {
         let Some(last) = prefix.checked_sub(1).and_then(|index| batch.events.get(index)) else { return };
-        let upto = (prefix < batch.events.len()).then(|| (batch.whole_events(0..prefix), batch.base + u64::from(last.to)));
+        let upto = (prefix < batch.events.len()).then(|| (batch.count(0..prefix), batch.base + u64::from(last.to)));
         self.lock().settle(batch.stream.id, batch.ticket, &batch.stream.topic, upto, fate);
     }
 
@@ -421,7 +456,7 @@ impl Inner {
         }
     }
 
-    fn settle(&mut self, id: StreamId, ticket: u64, topic: &str, upto: Option<(u64, u64)>, fate: Fate) {
+    fn settle(&mut self, id: StreamId, ticket: u64, topic: &str, upto: Option<(Count, u64)>, fate: Fate) {
         let Some(entry) = self.streams.get_mut(&id) else { return };
         let fresh = entry.settle(ticket, topic, upto);
         let source = Arc::clone(&entry.known().source);

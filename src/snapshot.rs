@@ -393,6 +393,7 @@ mod tests {
             begun_at: 0,
             position: Position { offset, ..Position::START },
             feeds: vec![],
+            routed: 0,
         }
     }
 

@@ -253,7 +253,7 @@ impl Spill {
         let Some(place) = &batch.copy else { return Count::default() };
         let first = place.first as usize;
         let Some(messages) = prefix.checked_sub(first).and_then(|messages| u32::try_from(messages).ok()) else { return Count::default() };
-        let fresh = self.window.acknowledge(place, messages, body::count(batch, first, prefix));
+        let fresh = self.window.acknowledge(place, messages, batch.count(first..prefix));
         self.settle();
         fresh
     }

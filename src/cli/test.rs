@@ -18,6 +18,7 @@ use crate::config::{self, Config};
 use crate::encode::{self, Encoder};
 use crate::ledger::Count;
 use crate::rules::engine::Engine;
+use crate::settlement::Began;
 use crate::source::syslog::intake::Transport;
 
 /// A longer line is cut here, and that is said, bytes; a source would ship it in parts.
@@ -75,10 +76,19 @@ impl Trial {
         })
     }
 
+    /// The topic that the last line went to.
+    fn topic(&self) -> &str {
+        let routed = self.engine.as_ref().and_then(|engine| {
+            let lane = engine.lanes().first()?.checked_sub(1)?;
+            engine.topics().get(usize::from(lane))
+        });
+        routed.unwrap_or(&self.stream.topic)
+    }
+
     /// What becomes of this line.
     pub fn line(&mut self, line: &[u8]) -> Outcome {
         let mut batch = self.batch(line);
-        if let Some(sifted) = self.engine.as_mut().and_then(|engine| engine.run(&mut batch, || 0))
+        if let Some(sifted) = self.engine.as_mut().and_then(|engine| engine.run(&mut batch, |_, _| Began::default()))
             && let Some((rule, _)) = sifted.by_rule.first()
         {
             return Outcome::Dropped(rule.to_string());
@@ -112,6 +122,7 @@ impl Trial {
             copy: None,
             extras: Vec::new(),
             part_headers: false,
+            routed: 0,
             charge: charge(),
         }
     }
@@ -177,7 +188,7 @@ fn lines(trial: &mut Trial, from: &mut impl BufRead, to: &mut impl Write) -> io:
             }
             Outcome::Kept(_, value) => {
                 count[0] += 1;
-                write!(to, "kept, to {}: ", trial.stream.topic)?;
+                write!(to, "kept, to {}: ", trial.topic())?;
                 to.write_all(&value)?;
                 to.write_all(b"\n")?;
             }
@@ -198,6 +209,8 @@ pub fn failures(config: &Config) -> String {
             (Outcome::Dropped(rule), Expected::DroppedBy(expected)) if rule == expected => continue,
             (Outcome::Kept(message, _), Expected::Message(expected)) if *message == expected.as_bytes() => continue,
             (Outcome::Kept(_, value), Expected::Record(expected)) if memchr::memmem::find(value, expected.as_bytes()).is_some() => continue,
+            (Outcome::Kept(..), Expected::Topic(expected)) if trial.topic() == expected => continue,
+            (Outcome::Kept(..), Expected::Topic(_)) => format!("it went to {:?}", trial.topic()),
             (Outcome::Kept(_, value), Expected::Record(_)) => format!("it was sent as {}", String::from_utf8_lossy(value)),
             (Outcome::Dropped(rule), _) => format!("it was dropped by {rule:?}"),
             (Outcome::Kept(message, _), _) => format!("it was kept as {:?}", String::from_utf8_lossy(message)),
@@ -206,6 +219,7 @@ pub fn failures(config: &Config) -> String {
             Expected::DroppedBy(rule) => format!("to be dropped by {rule:?}"),
             Expected::Message(message) => format!("to be kept as {message:?}"),
             Expected::Record(text) => format!("to be sent with {text}"),
+            Expected::Topic(topic) => format!("to go to {topic:?}"),
         };
         let _ = writeln!(text, "{}: test: {:?} was expected {wanted}; {became}", test.origin, test.input);
     }

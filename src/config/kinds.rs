@@ -192,6 +192,14 @@ fn list(items: &[Node], key: &str, problems: &mut Vec<Problem>, judge: impl Fn(&
     Plain::from(good)
 }
 
+/// Whether Kafka takes a topic of this name.
+pub(super) fn topic(text: &str) -> Result<(), Fault> {
+    if is_name(text, 249) && text != "." && text != ".." {
+        return Ok(());
+    }
+    Err(Fault::new(format!("Kafka takes no topic {text:?}"), "write 1 to 249 of A-Z a-z 0-9 . _ - (not \".\" or \"..\")"))
+}
+
 fn word(kind: Kind, text: &str) -> Result<(), Fault> {
     match kind {
         Kind::Choice { now, later } => choice(text, now, later, example(kind)),
@@ -202,10 +210,7 @@ fn word(kind: Kind, text: &str) -> Result<(), Fault> {
         Kind::Servers => servers(text),
         Kind::Name if is_name(text, 64) => Ok(()),
         Kind::Name => Err(Fault::new(format!("{text:?} can't be a name"), "write 1 to 64 of A-Z a-z 0-9 . _ -")),
-        Kind::Topic if is_name(text, 249) && text != "." && text != ".." => Ok(()),
-        Kind::Topic => {
-            Err(Fault::new(format!("Kafka takes no topic {text:?}"), "write 1 to 249 of A-Z a-z 0-9 . _ - (not \".\" or \"..\")"))
-        }
+        Kind::Topic => topic(text),
         Kind::Priority if priority(text).is_some() => Ok(()),
         Kind::Priority => Err(Fault::new(format!("{text:?} is no priority"), example(kind))),
         Kind::Path if !text.starts_with('/') => Err(Fault::new(format!("{text:?} is not absolute"), "begin the path with /")),

@@ -149,7 +149,7 @@ fn topics(config: &Config, found: &mut Findings<'_>) {
     let mut topics = config.topics();
     let number = topics.len();
     if number > config.max_lanes {
-        let wrong = format!("the sources name {number} topics, more than the {} that may be written to", config.max_lanes);
+        let wrong = format!("sources and rules name {number} topics, more than the {} that may be written to", config.max_lanes);
         found.blame("kafka.max_lanes", wrong, "raise it, or use fewer topics");
     }
     let needed = number as u64 * SPILL_OF_A_LANE;

@@ -89,6 +89,7 @@ fn asks_fields(action: &Action) -> bool {
         Action::Set(fields) => fields.iter().any(|(_, template)| template.needs_fields()),
         Action::Remove(_) | Action::Rename(_) | Action::Timestamp(_) => true,
         Action::Severity(severity) => matches!(severity, crate::rules::Severity::Of(_)),
+        Action::Route(route) => route.topic.needs_fields(),
         Action::RateLimit(_, by) => by.as_ref().is_some_and(crate::rules::template::Template::needs_fields),
         Action::Drop | Action::Keep | Action::Redact(_) | Action::Parse(_) => false,
     }

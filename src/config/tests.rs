@@ -232,7 +232,7 @@ fn an_empty_file_is_told_what_it_lacks() {
 #[test]
 fn more_topics_than_lanes_are_refused() {
     let more = "\n[[source]]\nname = \"b\"\ntype = \"file\"\ninclude = [\"/b\"]\ntopic = \"other\"\n";
-    insta::assert_snapshot!(mistakes(&(with_kafka("max_lanes = 1") + more)), @r#"a.toml:4: kafka.max_lanes: the sources name 2 topics, more than the 1 that may be written to; raise it, or use fewer topics"#);
+    insta::assert_snapshot!(mistakes(&(with_kafka("max_lanes = 1") + more)), @r#"a.toml:4: kafka.max_lanes: sources and rules name 2 topics, more than the 1 that may be written to; raise it, or use fewer topics"#);
 }
 
 #[test]

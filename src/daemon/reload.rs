@@ -77,8 +77,8 @@ impl Fleet {
             match (step, self.running.get(name)) {
                 (Step::Stop | Step::Change, _) => self.leave(name),
                 (Step::Keep, Some(source)) => {
-                    if rules {
-                        sources::exchange_rules(&config, name, source);
+                    if rules && let Err(error) = sources::exchange_rules(&config, &self.ground.lanes, name, source) {
+                        tracing::error!(source = %name, %error, "it goes on under the old rules; they are tried again at the next reload that changes them");
                     }
                     if let Some((_, renew)) = &source.syslog {
                         renew.now();

@@ -1,17 +1,17 @@
 //! How a source of each type is made, and its thread. Apart from the rest of the wiring because it grows with the types.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 
-use super::way::{Exchange, Way};
+use super::way::{Exchange, Routing, Way};
 use super::{StartError, raise_descriptor_limit};
 use crate::bell::Bell;
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::encode::{self, Encoder};
-use crate::lane::{Entrance, Lanes};
+use crate::lane::{Entrance, LaneError, Lanes};
 use crate::rules::engine::Engine;
 use crate::shutdown::Stop;
 use crate::source::file::held::Held;
@@ -41,8 +41,9 @@ pub(super) struct Ground {
     pub(super) lanes: Arc<Lanes>,
     stop: Arc<Stop>,
     once: bool,
-    /// One lane may hold an equal share of the memory at most.
-    portions: HashMap<Arc<str>, Arc<Budget>>,
+    /// By the topics that sources feed: those that feed the same may hold an equal share of the memory at most, so that one bad topic leaves
+    /// memory to sources that do not feed it.
+    portions: HashMap<Vec<Arc<str>>, Arc<Budget>>,
     held: Arc<Held>,
     descriptors: usize,
     /// Files that each source may hold open.
@@ -93,11 +94,11 @@ impl Ground {
     pub(super) fn measure(&mut self, config: &Config) {
         let whole = &self.lanes.shared().budget;
         whole.set_limit(config.agent.memory);
-        let topics = config.topics();
-        let share = config.agent.memory / topics.len().max(1);
-        self.portions.retain(|topic, _| topics.contains(&&**topic));
-        for topic in topics {
-            self.portions.entry(topic.into()).or_insert_with(|| whole.share(share)).set_limit(share);
+        let fed: HashSet<Vec<Arc<str>>> = config.named.iter().map(|source| config.topics_of(&source.name)).collect();
+        let share = config.agent.memory / fed.len().max(1);
+        self.portions.retain(|topics, _| fed.contains(topics));
+        for topics in fed {
+            self.portions.entry(topics).or_insert_with(|| whole.share(share)).set_limit(share);
         }
         self.max_open.store(self.descriptors / 2 / config.files.len().max(1), Ordering::Relaxed);
     }
@@ -122,7 +123,7 @@ impl Ground {
         let common = file::Common {
             host: Arc::clone(&config.agent.host),
             settlement: Arc::clone(&shared.settlement),
-            budget: self.budget(&settings.topic),
+            budget: self.budget(config, &settings.name),
             pool: Arc::clone(&shared.pool),
             max_event: config.encode.max_event,
             forget_after: config.agent.forget_after,
@@ -147,7 +148,7 @@ impl Ground {
         let common = syslog::Common {
             host: Arc::clone(&config.agent.host),
             settlement: Arc::clone(&shared.settlement),
-            budget: self.budget(&settings.topic),
+            budget: self.budget(config, &settings.name),
             pool: Arc::clone(&shared.pool),
             room: Arc::clone(&shared.room),
             spill: config.spill.clone(),
@@ -171,7 +172,7 @@ impl Ground {
         let common = journald::Common {
             host: Arc::clone(&config.agent.host),
             settlement: Arc::clone(&shared.settlement),
-            budget: self.budget(&settings.topic),
+            budget: self.budget(config, &settings.name),
             pool: Arc::clone(&shared.pool),
             encode: config.encode.before_rewriting(),
             forget_after: config.agent.forget_after,
@@ -206,8 +207,12 @@ impl Ground {
         others: &Exchange,
     ) -> Result<Box<Way>, StartError> {
         let shared = self.lanes.shared();
+        let rules = Engine::new(&config.rules, source, encode.zone.clone(), encode.room());
+        // What rules had given to lanes is not known to the source.
+        let other = || Engine::of(&config.rules, source, encode.zone.clone(), encode.room());
+        let rules = rules.or_else(|| shared.settlement.was_routed(source.0).then(other));
         Ok(Box::new(Way {
-            rules: Engine::new(&config.rules, source, encode.zone.clone(), encode.room()),
+            routing: rules.map(|rules| routing(&self.lanes, rules)).transpose()?,
             others: others.clone(),
             settlement: Arc::clone(&shared.settlement),
             encoder: Encoder::new(encode),
@@ -216,21 +221,32 @@ impl Ground {
         }))
     }
 
-    /// The share of the memory that sources of this topic have.
-    fn budget(&self, topic: &str) -> Arc<Budget> {
-        Arc::clone(self.portions.get(topic).unwrap_or(&self.lanes.shared().budget))
+    /// The share of the memory that this source has, together with others that feed the same topics.
+    fn budget(&self, config: &Config, source: &str) -> Arc<Budget> {
+        Arc::clone(self.portions.get(&config.topics_of(source)).unwrap_or(&self.lanes.shared().budget))
     }
 }
 
+/// These rules with the lanes that they need.
+fn routing(lanes: &Lanes, rules: Engine) -> Result<Routing, StartError> {
+    let topics = Arc::clone(rules.topics());
+    let lanes = topics.iter().map(|topic| Ok(Entrance::new(lanes.inbox(topic)?))).collect::<Result<_, LaneError>>()?;
+    Ok(Routing { rules, lanes })
+}
+
 /// Gives a source that goes on the rules of this configuration.
-pub(super) fn exchange_rules(config: &Config, name: &str, source: &Source) {
+///
+/// # Errors
+/// A lane that they need can't begin; the old ones hold then.
+pub(super) fn exchange_rules(config: &Config, lanes: &Lanes, name: &str, source: &Source) -> Result<(), StartError> {
     let types = config.types();
     // Rules don't concern the journal.
-    let Some((_, kind)) = types.iter().find(|(known, kind)| **known == *name && *kind != "journald") else { return };
+    let Some((_, kind)) = types.iter().find(|(known, kind)| **known == *name && *kind != "journald") else { return Ok(()) };
     let encode = config.syslogs.iter().find(|settings| *settings.name == *name).map_or(config.encode.clone(), |it| encoded(config, it));
     let room = encode.room();
     tracing::debug!(source = name, kind, "other rules");
-    source.rules.leave(Engine::of(&config.rules, (name, kind), encode.zone, room));
+    source.rules.leave(routing(lanes, Engine::of(&config.rules, (name, kind), encode.zone, room))?);
+    Ok(())
 }
 
 /// How a syslog source's events are encoded.

@@ -5,30 +5,39 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::batch::{Batch, StreamId};
 use crate::encode::{self, Encoder};
 use crate::lane::Entrance;
+use crate::ledger::Count;
 use crate::pool::Pool;
 use crate::rules::engine::Engine;
+use crate::rules::route;
 use crate::settlement::Settlement;
 use crate::source::Outlet;
 
+/// Rules, and the entrances to the lanes of the topics that they may give events to, in the order of [`Engine::topics`].
+#[derive(Debug)]
+pub(super) struct Routing {
+    pub(super) rules: Engine,
+    pub(super) lanes: Vec<Entrance>,
+}
+
 /// Where other rules are left for a way; it takes them up with its next batch.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Exchange(Arc<Mutex<Option<Engine>>>);
+pub(super) struct Exchange(Arc<Mutex<Option<Routing>>>);
 
 impl Exchange {
     /// These rules from now on. An event in parts that is under way is judged by them as if its first part had not been seen.
-    pub(super) fn leave(&self, rules: Engine) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(rules);
+    pub(super) fn leave(&self, routing: Routing) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(routing);
     }
 
-    fn take(&self) -> Option<Engine> {
+    fn take(&self) -> Option<Routing> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// See the module. Takes each batch through the rules, encodes it and queues it.
+/// See the module. Takes each batch through the rules, encodes it, and queues it, each event in its lane.
 pub(super) struct Way {
     /// `None`: no rule concerned the source when it began, so that it leaves out itself what was settled before.
-    pub(super) rules: Option<Engine>,
+    pub(super) routing: Option<Routing>,
     pub(super) others: Exchange,
     pub(super) settlement: Arc<Settlement>,
     pub(super) encoder: Encoder,
@@ -38,26 +47,36 @@ pub(super) struct Way {
 
 impl Outlet for Way {
     fn push(&mut self, mut batch: Batch) {
-        if !self.sift(&mut batch) {
+        let Some(others) = self.sift(&mut batch) else {
             self.pool.give_block(batch.bytes);
             self.pool.give_events(batch.events);
             return;
-        }
+        };
         let arena = self.encoder.arena_for(&batch).map(|capacity| self.pool.block(capacity)).unwrap_or_default();
-        let (batch, freed) = self.encoder.encode(batch, arena);
+        let (mut batch, freed) = self.encoder.encode(batch, arena);
         if let Some(block) = freed {
             self.pool.give_block(block);
         }
-        self.lane.send(batch);
+        if let Some(Routing { rules, lanes }) = self.routing.as_ref().filter(|_| !others.is_empty()) {
+            for (at, part) in route::split(&mut batch, rules.lanes(), &others) {
+                if let Some(lane) = lanes.get(at) {
+                    lane.send(part);
+                }
+            }
+        }
+        if !batch.events.is_empty() {
+            self.lane.send(batch);
+        }
     }
 
     fn skips(&self) -> bool {
-        self.rules.is_some()
+        self.routing.is_some()
     }
 
     fn protect(&mut self, _: StreamId) {
-        // All of the lane: what is on disk has to come before what is only in memory.
+        // All of each lane: what is on disk has to come before what is only in memory.
         self.lane.protect();
+        self.routing.iter().flat_map(|routing| &routing.lanes).for_each(Entrance::protect);
     }
 
     fn fits(&self, bytes: &[u8]) -> usize {
@@ -66,18 +85,23 @@ impl Outlet for Way {
 }
 
 impl Way {
-    /// Takes the batch through the rules; whether anything of it is left.
-    fn sift(&mut self, batch: &mut Batch) -> bool {
+    /// Takes the batch through the rules. Returns the topics of other lanes, if any of them gets something, each with what it was given of the
+    /// stream before; `None` if nothing of the batch is left.
+    fn sift(&mut self, batch: &mut Batch) -> Option<Vec<(Arc<str>, Count)>> {
         if let Some(others) = self.others.take() {
-            self.rules = Some(others);
+            self.routing = Some(others);
         }
-        let Some(rules) = &mut self.rules else { return true };
+        let Some(Routing { rules, .. }) = &mut self.routing else { return Some(Vec::new()) };
         let stream = Arc::clone(&batch.stream);
-        let sifted = rules.run(batch, || self.settlement.began(stream.id, &stream.topic));
+        let sifted = rules.run(batch, |topics, number| self.settlement.began(stream.id, topics, number));
         batch.charge.resize(encode::charge_for(batch.bytes.capacity(), batch.events.len()));
-        if let Some(sifted) = sifted {
-            self.settlement.sift(stream.id, batch.ticket, &stream.topic, sifted, batch.events.is_empty());
-        }
-        !batch.events.is_empty()
+        let Some(sifted) = sifted else { return Some(Vec::new()) };
+        let shares = route::shares(batch, rules.lanes(), rules.topics().len());
+        let elsewhere = shares.iter().any(|share| *share != Count::default());
+        let others: Vec<_> = rules.topics().iter().cloned().zip(shares).filter(|_| elsewhere).collect();
+        let all = batch.events.is_empty() || rules.lanes().iter().all(|lane| *lane != 0) && rules.number() != 0;
+        let before = self.settlement.sift((stream.id, batch.ticket), &stream.topic, sifted, &others, all);
+        let others = others.into_iter().zip(before).map(|((topic, _), before)| (topic, before)).collect();
+        (!batch.events.is_empty()).then_some(others)
     }
 }

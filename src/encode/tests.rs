@@ -93,6 +93,7 @@ fn batch(stream: Arc<Stream>, base: u64, lines: &[Line]) -> Batch {
         copy: None,
         extras: Vec::new(),
         part_headers: false,
+        routed: 0,
         charge,
     }
 }

@@ -159,6 +159,7 @@ mod tests {
             begun_at: 0,
             position: Position::START,
             feeds: vec![],
+            routed: 0,
         }
     }
 

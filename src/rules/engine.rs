@@ -10,12 +10,16 @@ use jiff::tz::TimeZone;
 use regex::bytes::RegexSet;
 
 use super::parse::{Around, Form};
+use super::route;
 use super::when::{Of, When};
 use super::{Action, Done, Rule};
 use crate::batch::{Batch, Event, Extra, StreamId};
 use crate::encode::{LineStarts, Room};
 use crate::ledger::Count;
+use crate::settlement::Began;
+use crate::snapshot::rows::MIXED;
 use event::Desk;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Streams of which is kept what the rules mean for them; beyond it all are forgotten and worked out anew. An event in parts whose first part
 /// is forgotten so is kept.
@@ -26,11 +30,15 @@ const STREAMS_KEPT: usize = 4096;
 pub struct Sifted {
     /// Settled before the last end, and not left out by a rule: neither sent nor counted again.
     pub skipped: Count,
-    /// Left out by rules. The bytes are 0 while events are left in the batch: each of those counts what was left out in front of it, and the
-    /// last one what was left out behind it, so that what a lane was given of a stream stays without holes.
+    /// Left out by rules. Where no rule routes, the bytes are 0 while events are left in the batch: each of those counts what was left out in front
+    /// of it, and the last one what was left out behind it, so that what a lane was given of a stream stays without holes.
     pub filtered: Count,
     /// The same by the rule's name, with the bytes of the events themselves.
     pub by_rule: Vec<(Arc<str>, Count)>,
+    /// Sent although it may have been sent before, by other rules.
+    pub again: Count,
+    /// See [`Engine::number`].
+    pub routed: u64,
 }
 
 /// What the rules mean for one stream.
@@ -39,14 +47,23 @@ struct Plan {
     steps: Vec<(usize, When)>,
     /// If it does not match a message, no step's condition holds.
     first: Option<RegexSet>,
-    /// What ends at or before this was settled before the last end.
-    skip_to: u64,
+    /// What was settled before the last end, by lane.
+    began: Began,
+    /// What begins there or later was never read before.
+    fresh_from: u64,
+}
+
+impl Plan {
+    fn skip_to(&self, lane: u16) -> u64 {
+        self.began.settled.get(usize::from(lane)).copied().unwrap_or(0)
+    }
 }
 
 /// What was decided by the first part of an event in parts.
 #[derive(Debug, Default)]
 struct Decided {
     dropped: Option<usize>,
+    lane: u16,
     /// The rules that change the message.
     change: Vec<usize>,
 }
@@ -69,11 +86,29 @@ pub struct Engine {
     /// What was written anew for the present batch.
     fresh: Vec<u8>,
     desk: Desk,
+    /// The topics that rules give events of the source to.
+    topics: Arc<[Arc<str>]>,
+    /// See [`Engine::number`].
+    number: u64,
+    /// Of the present batch, the lane of each event that is left in it.
+    lanes: Vec<u16>,
+}
+
+/// What comes of the present batch.
+#[derive(Debug, Default)]
+struct Round {
+    was_settled: bool,
+    routes: bool,
+    sifted: Sifted,
+    extras: Vec<Extra>,
+    any_extra: bool,
+    line_start: Option<u64>,
 }
 
 /// Which rules can concern a source.
 struct Reach {
     any: bool,
+    topics: Vec<Arc<str>>,
     enriches: bool,
     gives_severity: bool,
 }
@@ -86,7 +121,14 @@ impl Reach {
         let gives_severity = kind == "file" && rules.iter().any(|rule| gives(rule) && reaches(rule, false));
         let fields = kind == "syslog" || gives_severity;
         let any = rules.iter().any(|rule| reaches(rule, fields));
-        Reach { any, enriches: rules.iter().any(|rule| rule.action.enriches() && reaches(rule, fields)), gives_severity }
+        let mut topics: Vec<Arc<str>> = Vec::new();
+        for rule in rules.iter().filter(|rule| reaches(rule, fields)) {
+            let Action::Route(route) = &rule.action else { continue };
+            topics.extend(route.topics.iter().cloned());
+        }
+        topics.sort();
+        topics.dedup();
+        Reach { any, topics, enriches: rules.iter().any(|rule| rule.action.enriches() && reaches(rule, fields)), gives_severity }
     }
 }
 
@@ -104,8 +146,17 @@ impl Engine {
         Engine::with(rules, &Reach::of(rules, source), zone, room)
     }
 
+    /// The topics that rules may give events of a source of this name and type to.
+    #[must_use]
+    pub fn topics_of(rules: &[Rule], source: (&str, &str)) -> Vec<Arc<str>> {
+        Reach::of(rules, source).topics
+    }
+
     fn with(rules: &Arc<[Rule]>, reach: &Reach, zone: TimeZone, room: Room) -> Engine {
         Engine {
+            topics: reach.topics.as_slice().into(),
+            number: if reach.topics.is_empty() { 0 } else { number(rules) },
+            lanes: Vec::new(),
             enriches: reach.enriches,
             gives_severity: reach.gives_severity,
             rules: Arc::clone(rules),
@@ -119,46 +170,54 @@ impl Engine {
         }
     }
 
-    /// Takes out of the batch what rules leave out and what was settled before; `settled` says up to where in the stream that is. `None`: there
-    /// was nothing of either kind. Where nothing is left, the batch has no events.
-    pub fn run(&mut self, batch: &mut Batch, settled: impl FnOnce() -> u64) -> Option<Sifted> {
-        let plan = self.plan(batch, settled);
-        let was_settled = batch.base < plan.skip_to;
-        if plan.steps.is_empty() && !was_settled {
+    /// The topics that rules give events to: lane 1 and those that follow.
+    #[must_use]
+    pub fn topics(&self) -> &Arc<[Arc<str>]> {
+        &self.topics
+    }
+
+    /// By what it is told whether the same rules had given lanes their shares of a stream; 0 if none of them routes.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The lane of each event that the last [`Engine::run`] left in its batch; empty if no rule routes.
+    #[must_use]
+    pub fn lanes(&self) -> &[u16] {
+        &self.lanes
+    }
+
+    /// Takes out of the batch what rules leave out and what was settled before; `began` says up to where in the stream that is, in the lanes of
+    /// these topics under the rules of this number. `None`: there was nothing of either kind, and no rule routes. Where nothing is left, the batch
+    /// has no events.
+    pub fn run(&mut self, batch: &mut Batch, began: impl FnOnce(&[Arc<str>], u64) -> Began) -> Option<Sifted> {
+        let plan = self.plan(batch, began);
+        let (was_settled, routes) = (batch.base < plan.fresh_from, self.number != 0);
+        self.lanes.clear();
+        if plan.steps.is_empty() && !was_settled && !routes {
             return None;
         }
-        let mut sifted = Sifted::default();
+        let mut round = Round { was_settled, routes, ..Round::default() };
+        round.sifted.routed = self.number;
+        if routes {
+            // What lies in front of its first event belongs to none.
+            round.sifted.skipped.bytes = batch.events.first().map_or(0, |event| u64::from(event.from));
+            route::own_their_bytes(batch);
+            batch.routed = self.number;
+        }
         let before = batch.events.len();
         self.fresh.clear();
         self.around.read_ns = batch.observed_ns;
-        let (mut extras, mut any_extra) = (Vec::with_capacity(if self.enriches { before } else { 0 }), false);
+        round.extras.reserve(if self.enriches { before } else { 0 });
         self.done.fill_with(Default::default);
-        let (mut lines, mut line_start) = (LineStarts::of(batch), None);
+        let mut lines = LineStarts::of(batch);
         let mut events = std::mem::take(&mut batch.events);
         events.retain_mut(|event| {
             let line = lines.next(event);
-            let whole = u64::from(event.part().is_none_or(|(_, last)| last));
-            let mut extra = Extra::default();
-            if let Some(rule) = self.judge(batch, &plan, event, line, &mut extra) {
-                sifted.filtered.events += whole;
-                if let Some((done, count)) = self.done.get_mut(rule) {
-                    done.dropped += whole;
-                    *count += Count { events: whole, bytes: u64::from(event.to.saturating_sub(event.from)) };
-                }
-                return false;
-            }
-            let kept = !was_settled || batch.base + u64::from(event.to) > plan.skip_to;
-            if kept {
-                line_start.get_or_insert(line);
-                if self.enriches {
-                    any_extra |= extra != Extra::default();
-                    extras.push(extra);
-                }
-            } else {
-                sifted.skipped.events += whole;
-            }
-            kept
+            self.stays((batch, &plan), event, line, &mut round)
         });
+        let Round { mut sifted, extras, any_extra, line_start, .. } = round;
         self.tell(&mut sifted);
         batch.events = events;
         if any_extra {
@@ -167,15 +226,53 @@ impl Engine {
         if !self.fresh.is_empty() {
             batch.bytes.extend_from_slice(&self.fresh);
         }
-        if batch.events.len() == before {
+        if routes {
+            batch.line_start = line_start.unwrap_or(batch.line_start);
+            return Some(sifted);
+        }
+        if batch.events.len() == before && sifted.again.events == 0 {
             return None;
         }
-        close(batch, line_start, plan.skip_to, &mut sifted);
+        close(batch, line_start, plan.skip_to(0), &mut sifted);
         Some(sifted)
     }
 
+    /// Whether an event stays in its batch, which then holds what rules have made of it; `line` is where it begins in its stream.
+    fn stays(&mut self, (batch, plan): (&Batch, &Plan), event: &mut Event, line: u64, round: &mut Round) -> bool {
+        let whole = u64::from(event.part().is_none_or(|(_, last)| last));
+        let own = Count { events: whole, bytes: u64::from(event.to.saturating_sub(event.from)) };
+        let counted = if round.routes { own } else { Count { events: whole, bytes: 0 } };
+        let mut extra = Extra::default();
+        let (dropped, target) = self.judge(batch, plan, event, line, &mut extra);
+        if let Some(rule) = dropped {
+            round.sifted.filtered += counted;
+            if let Some((done, count)) = self.done.get_mut(rule) {
+                done.dropped += whole;
+                *count += own;
+            }
+            return false;
+        }
+        let end = batch.base + u64::from(event.to);
+        if round.was_settled && end <= plan.skip_to(target) {
+            round.sifted.skipped += counted;
+            return false;
+        }
+        if end <= plan.began.again_to {
+            round.sifted.again += own;
+        }
+        if round.routes {
+            self.lanes.push(target);
+        }
+        round.line_start.get_or_insert(line);
+        if self.enriches {
+            round.any_extra |= extra != Extra::default();
+            round.extras.push(extra);
+        }
+        true
+    }
+
     /// What the rules mean for the stream of a batch.
-    fn plan(&mut self, batch: &Batch, settled: impl FnOnce() -> u64) -> Arc<Plan> {
+    fn plan(&mut self, batch: &Batch, began: impl FnOnce(&[Arc<str>], u64) -> Began) -> Arc<Plan> {
         if let Some(plan) = self.plans.get(&batch.stream.id) {
             return Arc::clone(plan);
         }
@@ -184,7 +281,10 @@ impl Engine {
         let steps = self.rules.iter().enumerate().map(|(rule, known)| (rule, known.when.of(&of)));
         let steps: Vec<_> = steps.filter(|(_, when)| !when.is_never()).collect();
         let first = When::any_of_these(steps.iter().map(|(_, when)| when));
-        let plan = Arc::new(Plan { steps, first, skip_to: settled() });
+        let topics: Vec<Arc<str>> = std::iter::once(&batch.stream.topic).chain(&*self.topics).cloned().collect();
+        let began = began(&topics, self.number);
+        let fresh_from = began.settled.iter().copied().max().unwrap_or(0).max(began.again_to);
+        let plan = Arc::new(Plan { steps, first, began, fresh_from });
         if self.plans.len() >= STREAMS_KEPT {
             self.plans.clear();
             self.long.clear();
@@ -193,11 +293,12 @@ impl Engine {
         plan
     }
 
-    /// Which rule leaves the event out, if one does; else it is changed as rules say. `line` is where it begins in its stream.
-    fn judge(&mut self, batch: &Batch, plan: &Plan, event: &mut Event, line: u64, extra: &mut Extra) -> Option<usize> {
+    /// Which rule leaves the event out, if one does; else it is changed as rules say, and its lane is told.
+    fn judge(&mut self, batch: &Batch, plan: &Plan, event: &mut Event, line: u64, extra: &mut Extra) -> (Option<usize>, u16) {
         let all = plan.steps.iter().map(|(rule, when)| (*rule, Some(when)));
         let Some((number, last)) = event.part() else {
-            return self.pass(batch, plan, event, line, all, extra).dropped;
+            let Decided { dropped, lane, .. } = self.pass(batch, plan, event, line, all, extra);
+            return (dropped, lane);
         };
         let id = batch.stream.id;
         let decided = if number == 1 {
@@ -209,17 +310,17 @@ impl Engine {
             }
             decided
         };
-        let dropped = decided.dropped;
+        let decision = (decided.dropped, decided.lane);
         if !last {
             self.long.insert(id, decided);
         }
-        dropped
+        decision
     }
 
-    /// What is done with parts of an event whose first part was not seen: they are kept, and nothing that might be blotted out is left.
+    /// What is done with parts of an event whose first part was not seen: they go to the source's topic, and nothing that might be blotted out is left.
     fn unknown(&self, plan: &Plan) -> Decided {
         let redacts = |rule: &usize| self.rules.get(*rule).is_some_and(|rule| matches!(rule.action, Action::Redact(_)));
-        Decided { dropped: None, change: plan.steps.iter().map(|(rule, _)| *rule).filter(redacts).collect() }
+        Decided { dropped: None, lane: 0, change: plan.steps.iter().map(|(rule, _)| *rule).filter(redacts).collect() }
     }
 
     /// Adds what was done in this batch to the rules' tallies.
@@ -233,6 +334,12 @@ impl Engine {
             }
         }
     }
+}
+
+/// Always the same for the same rules, and neither 0 nor [`MIXED`]. A regex can't be hashed, but its text can, which `Debug` shows.
+fn number(rules: &[Rule]) -> u64 {
+    let written = rules.iter().map(|rule| format!("{:?}", (&rule.when, &rule.action))).collect::<Vec<_>>().join("\n");
+    xxh3_64(written.as_bytes()).clamp(1, MIXED - 1)
 }
 
 /// Lets the batch begin behind what was settled before, and end where it did although its last events may be gone.

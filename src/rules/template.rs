@@ -25,7 +25,7 @@ enum Place {
     Field(Box<str>),
 }
 
-/// Names that are no fields. A field of such a name is reached as `{fields.NAME}`.
+/// Names that are no fields. A field of such a name is meant where the event has nothing else of it, and by `{fields.NAME}`.
 const KNOWN: [(&str, Place); 6] = [
     ("source", Place::Source),
     ("path", Place::Path),
@@ -71,6 +71,16 @@ impl Template {
         Ok(Template(pieces))
     }
 
+    /// The text, if no field is in it.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        match self.0.as_slice() {
+            [] => Some(""),
+            [Piece::Text(text)] => Some(text),
+            _ => None,
+        }
+    }
+
     /// Whether it asks for a field that a rule has to find first.
     #[must_use]
     pub fn needs_fields(&self) -> bool {
@@ -101,6 +111,10 @@ impl Template {
 impl Place {
     /// Appends the value; false if there is none.
     fn put(&self, look: &Look<'_>, out: &mut Vec<u8>) -> bool {
+        let of_fields = |name: &str, out: &mut Vec<u8>| {
+            let found = look.fields.and_then(|fields| fields.text(name.as_bytes()));
+            found.map(|value| out.extend_from_slice(&value)).is_some()
+        };
         let value = match self {
             Place::Source => Some(look.source),
             Place::Path => Some(look.path).filter(|path| !path.is_empty()),
@@ -108,11 +122,13 @@ impl Place {
             Place::App => look.app,
             Place::Severity => look.severity.map(|code| severity_word(code).as_bytes()),
             Place::Facility => look.facility.map(|code| facility_word(code).as_bytes()),
-            Place::Field(name) => {
-                return look.fields.and_then(|fields| fields.text(name.as_bytes())).map(|value| out.extend_from_slice(&value)).is_some();
-            }
+            Place::Field(name) => return of_fields(name, out),
         };
-        value.map(|value| out.extend_from_slice(value)).is_some()
+        match value {
+            Some(value) => out.extend_from_slice(value),
+            None => return KNOWN.iter().any(|(name, place)| place == self && of_fields(name, out)),
+        }
+        true
     }
 }
 

@@ -11,6 +11,7 @@ use super::engine::{Engine, Sifted};
 use super::limit::Limit;
 use super::parse::Form;
 use super::redact::{Find, Redact, Salt};
+use super::route::Route;
 use super::template::Template;
 use super::when::{Compare, Test, When};
 use super::{Action, Rule, Severity};
@@ -18,6 +19,7 @@ use crate::batch::{Batch, Event, Origin, Position, Stream, StreamId};
 use crate::budget::Budget;
 use crate::encode::Room;
 use crate::ledger::Count;
+use crate::settlement::Began;
 
 const ROOM: Room = Room { message: 1 << 10, text: Some(1 << 14) };
 
@@ -51,8 +53,13 @@ fn batch(lines: &[&str]) -> Batch {
         copy: None,
         extras: Vec::new(),
         part_headers: false,
+        routed: 0,
         charge: Budget::new(1 << 20).charge(0),
     }
+}
+
+fn began(settled: u64) -> Began {
+    Began { settled: vec![settled], again_to: 0 }
 }
 
 fn message(pattern: &str) -> When {
@@ -82,7 +89,7 @@ fn blotted(pattern: &str, keep: Option<u32>, text: &str) -> String {
 fn what_is_dropped_is_counted_and_what_is_left_stays_where_it_is() {
     let mut batch = batch(&["GET /healthz", "GET /", "GET /healthz", "POST /", "GET /healthz"]);
     let (bytes, start) = (batch.bytes.as_ptr(), batch.events[1].start);
-    let sifted = engine(vec![(message("/healthz"), Action::Drop)]).unwrap().run(&mut batch, || 0).unwrap();
+    let sifted = engine(vec![(message("/healthz"), Action::Drop)]).unwrap().run(&mut batch, |_, _| Began::default()).unwrap();
     assert_eq!(texts(&batch), ["GET /", "POST /"]);
     assert_eq!((batch.bytes.as_ptr(), batch.events[0].start), (bytes, start), "nothing is copied");
     assert_eq!((sifted.filtered, sifted.skipped), (Count { events: 3, bytes: 0 }, Count::default()));
@@ -93,7 +100,7 @@ fn what_is_dropped_is_counted_and_what_is_left_stays_where_it_is() {
 #[test]
 fn a_batch_of_which_nothing_is_left_gives_its_bytes_to_the_filtered() {
     let mut batch = batch(&["a", "b"]);
-    let sifted = engine(vec![(When::All(vec![]), Action::Drop)]).unwrap().run(&mut batch, || 0).unwrap();
+    let sifted = engine(vec![(When::All(vec![]), Action::Drop)]).unwrap().run(&mut batch, |_, _| Began::default()).unwrap();
     assert_eq!((batch.events.len(), sifted.filtered), (0, Count { events: 2, bytes: 4 }));
 }
 
@@ -103,9 +110,9 @@ fn a_rule_of_another_source_type_or_path_costs_nothing() {
     assert!(engine(vec![(When::Severity(0xFF), Action::Drop)]).is_none(), "a line of a file has no severity");
     let path = |text: &str| When::Path(vec![crate::source::file::discover::Pattern::parse(text).unwrap()]);
     let mut other = engine(vec![(path("/srv/*.log"), Action::Drop)]).unwrap();
-    assert_eq!(other.run(&mut batch(&["a"]), || 0), None);
+    assert_eq!(other.run(&mut batch(&["a"]), |_, _| Began::default()), None);
     let mut this = engine(vec![(When::All(vec![path("/var/log/web/*.log"), message("a")]), Action::Drop)]).unwrap();
-    assert_eq!(this.run(&mut batch(&["a"]), || 0).unwrap().filtered.events, 1);
+    assert_eq!(this.run(&mut batch(&["a"]), |_, _| Began::default()).unwrap().filtered.events, 1);
 }
 
 #[test]
@@ -117,14 +124,14 @@ fn rules_hold_in_their_order_and_see_what_earlier_ones_left() {
         (message("debug"), Action::Drop),
     ];
     let mut batch = batch(&["important debug a@b.de", "1.2.3.4 a@b.de", "1.2.3.4 debug", "debug a@b.de", "plain"]);
-    engine(rules).unwrap().run(&mut batch, || 0).unwrap();
+    engine(rules).unwrap().run(&mut batch, |_, _| Began::default()).unwrap();
     assert_eq!(texts(&batch), ["important debug a@b.de", "[ip] [email]", "plain"]);
 }
 
 #[test]
 fn what_was_settled_before_is_neither_sent_nor_counted_but_what_is_dropped_of_it_is() {
     let mut batch = batch(&["aa", "drop", "bb", "cc"]);
-    let sifted = engine(vec![(message("drop"), Action::Drop)]).unwrap().run(&mut batch, || 1000 + 3 + 5).unwrap();
+    let sifted = engine(vec![(message("drop"), Action::Drop)]).unwrap().run(&mut batch, |_, _| began(1000 + 3 + 5)).unwrap();
     assert_eq!(texts(&batch), ["bb", "cc"]);
     assert_eq!((sifted.skipped, sifted.filtered), (Count { events: 1, bytes: 8 }, Count { events: 1, bytes: 0 }));
     assert_eq!((batch.base, batch.line_start, batch.events[0].from, batch.events[1].to), (1008, 1008, 0, 6));
@@ -139,7 +146,7 @@ fn an_event_in_parts_is_decided_by_its_first() {
         batch
     };
     let mut run = |mut batch: Batch| {
-        let dropped = engine.run(&mut batch, || 0).map_or(0, |sifted: Sifted| sifted.filtered.events);
+        let dropped = engine.run(&mut batch, |_, _| Began::default()).map_or(0, |sifted: Sifted| sifted.filtered.events);
         (texts(&batch), dropped)
     };
     assert_eq!(run(part("drop this", 1, false)), (vec![], 0));
@@ -157,7 +164,7 @@ fn a_sample_is_the_same_each_time() {
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
     let shipped = || {
         let mut batch = batch(&lines);
-        engine(vec![(When::All(vec![]), Action::Sample(10, None))]).unwrap().run(&mut batch, || 0);
+        engine(vec![(When::All(vec![]), Action::Sample(10, None))]).unwrap().run(&mut batch, |_, _| Began::default());
         texts(&batch)
     };
     assert_eq!(shipped(), shipped());
@@ -228,7 +235,7 @@ proptest! {
         let rules = rules.iter().map(|(pattern, kind)| (message(pattern), action(*kind))).collect();
         // As a mark is: at the end of an event.
         let skip = batch.events.iter().map(|event| 1000 + u64::from(event.to)).take_while(|end| *end < 1000 + skip).last().unwrap_or(0);
-        let sifted = engine(rules).unwrap().run(&mut batch, || skip).unwrap_or_default();
+        let sifted = engine(rules).unwrap().run(&mut batch, |_, _| began(skip)).unwrap_or_default();
         let left = batch.events.len() as u64;
         prop_assert_eq!(left + sifted.filtered.events + sifted.skipped.events, lines.len() as u64);
         let span = batch.events.last().map_or(0, |event| u64::from(event.to));
@@ -296,7 +303,7 @@ fn what_is_found_in_a_message_is_asked_changed_and_handed_on() {
         "{no json",
         "plain a@b.de",
     ]);
-    let sifted = engine(rules).unwrap().run(&mut batch, || 0).unwrap();
+    let sifted = engine(rules).unwrap().run(&mut batch, |_, _| Began::default()).unwrap();
     assert_eq!(sifted.filtered.events, 1);
     assert_eq!(
         enriched(&batch),
@@ -313,7 +320,7 @@ fn what_is_found_in_a_message_is_asked_changed_and_handed_on() {
 fn a_severity_that_a_rule_gives_is_asked_by_the_next() {
     let rules = vec![(message("oops"), Action::Severity(Severity::Is(3))), (When::Not(Box::new(When::Severity(0b1111))), Action::Drop)];
     let mut batch = batch(&["oops", "fine"]);
-    assert_eq!(engine(rules).unwrap().run(&mut batch, || 0).unwrap().filtered.events, 1);
+    assert_eq!(engine(rules).unwrap().run(&mut batch, |_, _| Began::default()).unwrap().filtered.events, 1);
     assert_eq!(enriched(&batch), ["oops  Some(3) None "]);
 }
 
@@ -322,7 +329,7 @@ fn fields_that_do_not_fit_beside_the_message_are_left_out_and_counted() {
     let rules: Arc<[Rule]> = [Rule::new("big", When::All(vec![]), Action::Parse(Form::Json { message: None }))].into();
     let line = format!(r#"{{"a":"{}"}}"#, "x".repeat(9000));
     let mut batch = batch(&[&line]);
-    Engine::new(&rules, ("web", "file"), TimeZone::UTC, ROOM).unwrap().run(&mut batch, || 0);
+    Engine::new(&rules, ("web", "file"), TimeZone::UTC, ROOM).unwrap().run(&mut batch, |_, _| Began::default());
     assert_eq!(enriched(&batch), [format!("{line}  None None rule big found more than fits into a message")]);
     assert_eq!(rules[0].tally.done().errors, 1);
 }
@@ -333,7 +340,7 @@ fn a_rate_limit_lets_through_what_it_says_for_each_key() {
     let lines = ["{\"k\":1}", "{\"k\":2}", "{\"k\":1}", "{\"k\":1}", "{\"k\":2}", "{}", "{}", "{}"];
     let rules = vec![(When::All(vec![]), json()), (When::All(vec![]), Action::RateLimit(limit, Some(Template::read("{k}").unwrap())))];
     let mut batch = batch(&lines);
-    assert_eq!(engine(rules).unwrap().run(&mut batch, || 0).unwrap().filtered.events, 2);
+    assert_eq!(engine(rules).unwrap().run(&mut batch, |_, _| Began::default()).unwrap().filtered.events, 2);
     assert_eq!(texts(&batch).len(), 6);
 }
 
@@ -344,7 +351,69 @@ fn a_sample_by_a_field_keeps_or_leaves_out_all_of_a_value() {
     let mut batch = batch(&lines);
     engine(vec![(When::All(vec![]), json()), (When::All(vec![]), Action::Sample(4, Some(b"t".as_slice().into())))])
         .unwrap()
-        .run(&mut batch, || 0);
+        .run(&mut batch, |_, _| Began::default());
     let left = texts(&batch);
     assert!(!left.is_empty() && left.len() < 600 && left.len().is_multiple_of(6), "{}", left.len());
+}
+
+fn to(topic: &str, topics: &[&str]) -> Action {
+    Action::Route(Route { topic: Template::read(topic).unwrap(), topics: topics.iter().map(|topic| Arc::from(*topic)).collect() })
+}
+
+#[test]
+fn events_are_given_to_topics_and_each_lane_knows_what_it_had() {
+    let rules = || {
+        vec![
+            (message("secret"), to("audit", &["audit"])),
+            (message("app="), Action::Parse(Form::Logfmt { message: None })),
+            (message("app="), to("app-{app}", &["app-web", "app-db"])),
+            (message("noise"), Action::Drop),
+        ]
+    };
+    let mut engine = self::engine(rules()).unwrap();
+    let lines = ["plain", "secret", "noise secret", "app=web", "app=other", "app=db secret"];
+    let mut batch = self::batch(&lines);
+    let sifted = engine.run(&mut batch, |topics, number| {
+        assert_eq!((topics, number != 0), (["t", "app-db", "app-web", "audit"].map(Arc::from).as_slice(), true));
+        Began { settled: vec![0; 4], again_to: 0 }
+    });
+    let sifted = sifted.unwrap();
+    assert_eq!(texts(&batch), ["plain", "secret", "app=web", "app=other", "app=db secret"]);
+    assert_eq!(engine.lanes(), [0, 3, 2, 0, 1], "a later rule has the last word, and what is none of the list stays where it was going");
+    assert_eq!((sifted.filtered, sifted.routed, batch.routed), (Count { events: 1, bytes: 13 }, engine.number(), engine.number()));
+    assert_eq!(
+        super::route::shares(&batch, engine.lanes(), 3),
+        [13, 8, 7].map(|bytes| Count { events: 1, bytes: bytes + u64::from(bytes == 13) })
+    );
+    // Read again: what a lane had settled is left out for this lane alone.
+    let end = |line: usize| 1000 + lines[..=line].iter().map(|line| line.len() as u64 + 1).sum::<u64>();
+    let (mut again, mut batch) = (self::engine(rules()).unwrap(), self::batch(&lines));
+    assert_eq!(again.number(), engine.number(), "the same rules have the same number");
+    let began = |_: &[Arc<str>], _| Began { settled: vec![end(0), 0, end(5), end(1)], again_to: 0 };
+    let sifted = again.run(&mut batch, began).unwrap();
+    assert_eq!((texts(&batch), again.lanes()), (vec!["app=other".to_owned(), "app=db secret".into()], [0, 1].as_slice()));
+    assert_eq!((sifted.skipped, sifted.filtered), (Count { events: 3, bytes: 6 + 7 + 8 }, Count { events: 1, bytes: 13 }));
+    assert_eq!(batch.count_from(0).bytes + 21 + 13, batch.to.offset - batch.base);
+}
+
+#[test]
+fn what_other_rules_may_have_sent_is_sent_again_and_counted() {
+    let mut batch = self::batch(&["aa", "bb", "cc"]);
+    let began = |_: &[Arc<str>], _| Began { settled: vec![0, 0], again_to: 1006 };
+    let mut engine = engine(vec![(message("b"), to("audit", &["audit"]))]).unwrap();
+    let sifted = engine.run(&mut batch, began).unwrap();
+    assert_eq!((texts(&batch).len(), sifted.again, engine.lanes()), (3, Count { events: 2, bytes: 6 }, [0, 1, 0].as_slice()));
+}
+
+#[test]
+fn all_parts_of_an_event_go_where_its_first_does() {
+    let mut engine = engine(vec![(message("^first"), to("audit", &["audit"]))]).unwrap();
+    let mut lane = |text: &str, number, last| {
+        let mut batch = self::batch(&[text]);
+        batch.events[0] = batch.events[0].as_part(number, last);
+        engine.run(&mut batch, |_, _| Began::default()).unwrap();
+        engine.lanes().to_vec()
+    };
+    assert_eq!([lane("first", 1, false), lane("second", 2, false), lane("third", 3, true)], [[1], [1], [1]]);
+    assert_eq!([lane("other", 1, false), lane("first", 2, true)], [[0], [0]]);
 }

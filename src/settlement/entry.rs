@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::batch::Position;
 use crate::ledger::Count;
-use crate::snapshot::rows::{FeedRow, StreamRow};
+use crate::snapshot::rows::{FeedRow, MIXED, StreamRow};
 
 /// What a batch has for one lane.
 #[derive(Debug)]
@@ -29,8 +29,9 @@ pub(super) struct Waiting {
     ticket: u64,
     /// When it was admitted.
     since: Instant,
-    base: u64,
     to: Position,
+    /// The number of the rules that gave lanes their shares of it.
+    routed: u64,
     /// What of it was not counted as read before it was admitted.
     fresh: Count,
     pub(super) parts: Vec<Part>,
@@ -42,6 +43,18 @@ pub(super) struct Waiting {
 
 /// What rules have left out, and the same by the rule's name.
 pub(super) type Filtered = (Count, Vec<(Arc<str>, Count)>);
+
+/// What rules have made of a batch that was admitted for one lane.
+#[derive(Debug, Default)]
+pub(super) struct Shares<'a> {
+    /// Settled before this run.
+    pub(super) skipped: Count,
+    pub(super) filtered: Filtered,
+    /// What other lanes get.
+    pub(super) others: &'a [(Arc<str>, Count)],
+    /// The number of the rules.
+    pub(super) routed: u64,
+}
 
 impl Waiting {
     fn is_settled(&self) -> bool {
@@ -97,14 +110,15 @@ impl Entry {
 
     /// The whole row.
     pub(super) fn to_row(&self) -> StreamRow {
-        StreamRow { feeds: self.feeds.iter().map(|feed| feed.row.clone()).collect(), ..self.row.clone() }
+        let routed = if self.waiting.iter().any(|waiting| waiting.routed != self.row.routed) { MIXED } else { self.row.routed };
+        StreamRow { feeds: self.feeds.iter().map(|feed| feed.row.clone()).collect(), routed, ..self.row.clone() }
     }
 
-    /// Changes the row, its position and feeds excepted, which move by what is settled alone.
+    /// Changes the row, its position, its feeds and the number of its rules excepted, which move by what is settled alone.
     pub(super) fn change(&mut self, change: impl FnOnce(&mut StreamRow)) {
-        let position = self.row.position;
+        let (position, routed) = (self.row.position, self.row.routed);
         change(&mut self.row);
-        self.row.position = position;
+        (self.row.position, self.row.routed) = (position, routed);
         self.row.feeds.clear();
     }
 
@@ -147,22 +161,22 @@ impl Entry {
             let topic = Arc::clone(&feed.row.topic);
             waiting.push(Part { topic, count: *count, done: Count::default(), passed: Count::default(), upto: base, settled: false });
         }
-        let (filtered, fresh) = (Filtered::default(), Count::default());
-        self.waiting.push_back(Waiting { ticket, since, base, to, parts: waiting, filtered, merged, fresh });
+        let (filtered, fresh, routed) = (Filtered::default(), Count::default(), self.row.routed);
+        self.waiting.push_back(Waiting { ticket, since, to, routed, parts: waiting, filtered, merged, fresh });
         before
     }
 
-    /// A ticket is settled in one lane, whole or up to `upto` = (events, stream offset). Returns what is newly settled.
-    pub(super) fn settle(&mut self, ticket: u64, topic: &str, upto: Option<(u64, u64)>) -> Count {
+    /// A ticket is settled in one lane, whole or up to `upto` = (what that counts, stream offset). Returns what is newly settled.
+    pub(super) fn settle(&mut self, ticket: u64, topic: &str, upto: Option<(Count, u64)>) -> Count {
         // Tickets grow, so a search by halves finds one.
         let Ok(at) = self.waiting.binary_search_by_key(&ticket, |waiting| waiting.ticket) else { return Count::default() };
         let Some(waiting) = self.waiting.get_mut(at) else { return Count::default() };
-        let (base, end) = (waiting.base, waiting.to.offset);
+        let end = waiting.to.offset;
         let Some(part) = waiting.parts.iter_mut().find(|part| &*part.topic == topic && !part.settled) else { return Count::default() };
         let before = part.done;
         match upto {
             None => (part.done, part.upto, part.settled) = (part.count, end, true),
-            Some((events, offset)) => (part.done, part.upto) = (Count { events, bytes: offset.saturating_sub(base) }, offset),
+            Some((done, offset)) => (part.done, part.upto) = (done, offset),
         }
         let fresh = part.done - before;
         self.advance(topic);
@@ -208,9 +222,25 @@ impl Entry {
         self.feeds.iter_mut().for_each(|feed| feed.row.mark = feed.row.mark.min(at));
     }
 
-    /// A spill's record behind the last snapshot holds events up to `to`, before which this lane had been given `before`: they are settled.
-    /// Returns what lies between this and what was known to be settled.
-    pub(super) fn roll(&mut self, topic: &Arc<str>, to: u64, before: Count, count: Count) -> Count {
+    /// Rules of this number give lanes their shares from now on. Where others did, what they gave beyond the position hides nothing any more.
+    /// Returns up to where that is read again in this run: 0 if nothing is.
+    pub(super) fn route_by(&mut self, routed: u64) -> u64 {
+        if self.row.routed == routed {
+            return 0;
+        }
+        self.row.routed = routed;
+        self.unmark();
+        let again = self.feeds.iter_mut().map(|feed| std::mem::take(&mut feed.began)).max().unwrap_or(0);
+        if again > self.row.position.offset { again } else { 0 }
+    }
+
+    /// A spill's record behind the last snapshot holds events up to `to`, before which this lane had been given `before`, by the rules of the number
+    /// `routed`: they are settled. Returns what lies between this and what was known to be settled.
+    pub(super) fn roll(&mut self, topic: &Arc<str>, (to, routed): (u64, u64), before: Count, count: Count) -> Count {
+        if self.row.routed != routed {
+            let marked = self.feeds.iter().any(|feed| feed.row.mark > self.row.position.offset);
+            self.row.routed = if marked { MIXED } else { routed };
+        }
         let feed = self.feed(topic);
         let between = before - feed.row.settled;
         let mut settled = before;
@@ -247,21 +277,42 @@ impl Entry {
         self.feeds.iter().find(|feed| &*feed.row.topic == topic).map_or(0, |feed| feed.began)
     }
 
-    /// Of the batch with this ticket, rules have left some out, and some was settled before this run: its lane gets the rest. Returns what
-    /// of the skipped was counted as read for the second time, `None` if the batch is not known; what was not is still to be read.
-    pub(super) fn sift(&mut self, ticket: u64, topic: &Arc<str>, skipped: Count, filtered: Filtered) -> Option<Count> {
+    /// Of the batch with this ticket, rules have left some out or given it to other lanes, and some was settled before this run: its lane gets the
+    /// rest. Returns what of the skipped was counted as read for the second time (what was not is still to be read), and what each of the others
+    /// had been given before; `None` if the batch is not known.
+    pub(super) fn sift(&mut self, ticket: u64, topic: &Arc<str>, shares: Shares<'_>) -> Option<(Count, Vec<Count>)> {
+        let Shares { skipped, filtered, others, routed } = shares;
         let at = self.waiting.binary_search_by_key(&ticket, |waiting| waiting.ticket).ok()?;
         let waiting = self.waiting.get_mut(at)?;
         let part = waiting.parts.iter_mut().find(|part| part.topic == *topic)?;
-        let gone: Count = [skipped, filtered.0].into_iter().sum();
+        let elsewhere = others.iter().map(|(_, count)| *count);
+        let gone: Count = elsewhere.chain([skipped, filtered.0]).sum();
         part.count = part.count - gone;
-        waiting.filtered = filtered;
-        waiting.base += skipped.bytes;
+        let base = part.upto;
+        (waiting.filtered, waiting.routed) = (filtered, routed);
         let twice = least(skipped, waiting.fresh);
+        let part = |(topic, count): &(Arc<str>, Count)| Part {
+            topic: Arc::clone(topic),
+            count: *count,
+            done: Count::default(),
+            passed: Count::default(),
+            upto: base,
+            settled: false,
+        };
+        // A lane that gets nothing has nothing to settle.
+        waiting.parts.extend(others.iter().filter(|(_, count)| *count != Count::default()).map(part));
         let feed = self.feed(topic);
         feed.admitted = feed.admitted - gone;
+        let mut before = Vec::with_capacity(others.len());
+        for (topic, count) in others {
+            let feed = self.feed(topic);
+            before.push(feed.admitted);
+            feed.admitted += *count;
+            // Before this the batch had nothing for the lane, which may have gone past it.
+            feed.cursor = feed.cursor.min(at);
+        }
         self.unread += skipped - twice;
-        Some(twice)
+        Some((twice, before))
     }
 
     /// When the oldest of what is on its way was admitted.

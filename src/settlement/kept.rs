@@ -95,7 +95,7 @@ impl Settlement {
         for run in runs {
             let mut read = run.count;
             let known = inner.streams.get_mut(&run.stream);
-            if let Some(between) = known.map(|entry| entry.roll(topic, run.to, run.before, run.count)) {
+            if let Some(between) = known.map(|entry| entry.roll(topic, (run.to, run.routed), run.before, run.count)) {
                 inner.dirty.insert(run.stream);
                 read += between;
                 let fate = if run.behind_damage { Fate::Lost(Lost::SpillDamaged) } else { Fate::Delivered };

@@ -24,6 +24,7 @@ fn row() -> StreamRow {
         begun_at: 0,
         position: Position::START,
         feeds: vec![],
+        routed: 0,
     }
 }
 
@@ -43,7 +44,7 @@ fn admit(settlement: &Settlement, base: u64, a: u64, b: u64) -> u64 {
 }
 
 fn settle(settlement: &Settlement, ticket: u64, topic: &str, upto: Option<(u64, u64)>, fate: Fate) {
-    settlement.lock().settle(ID, ticket, topic, upto, fate);
+    settlement.lock().settle(ID, ticket, topic, upto.map(|(events, offset)| (count(events), offset)), fate);
 }
 
 fn after_a_kill(settlement: &Settlement) -> Settlement {
@@ -101,6 +102,7 @@ fn records_behind_the_snapshot_move_the_mark_and_what_lies_between_is_told_apart
             before: count(6),
             count: count(4),
             behind_damage,
+            routed: 0,
         };
         let row = LaneRow { tail: 1, pending: vec![("web".into(), count(4))], ..LaneRow::default() };
         again.roll(&lane, row, &[run], &[]);
@@ -167,11 +169,12 @@ fn what_rules_left_out_is_booked_when_the_position_passes_and_not_before() {
         skipped,
         filtered: Count { events: filtered, bytes },
         by_rule: vec![("noise".into(), count(filtered))],
+        ..Sifted::default()
     };
     let tickets = [admit(&settlement, 0, 5), admit(&settlement, 50, 2), admit(&settlement, 70, 4)];
-    settlement.sift(ID, tickets[0], &a, sifted(Count::default(), 2, 0), false);
-    settlement.sift(ID, tickets[1], &a, sifted(Count::default(), 2, 20), true);
-    settlement.sift(ID, tickets[2], &a, sifted(Count::default(), 1, 0), false);
+    settlement.sift((ID, tickets[0]), &a, sifted(Count::default(), 2, 0), &[], false);
+    settlement.sift((ID, tickets[1]), &a, sifted(Count::default(), 2, 20), &[], true);
+    settlement.sift((ID, tickets[2]), &a, sifted(Count::default(), 1, 0), &[], false);
     assert_eq!(settlement.imbalances(), []);
     assert_eq!((ledger(&settlement).filtered, ledger(&after_a_kill(&settlement)).read), (Count::default(), Count::default()));
     settlement.put(ID, row());
@@ -181,10 +184,13 @@ fn what_rules_left_out_is_booked_when_the_position_passes_and_not_before() {
     let again = after_a_kill(&settlement);
     assert_eq!(again.imbalances(), []);
     assert_eq!((ledger(&again).filtered.events, ledger(&again).filtered_by[&Arc::from("noise")].events), (4, 4));
-    assert_eq!((ledger(&again).delivered.events, ledger(&again).read.events, again.began(ID, "a")), (5, 9, 90));
+    assert_eq!(
+        (ledger(&again).delivered.events, ledger(&again).read.events, again.began(ID, std::slice::from_ref(&a), 0).settled),
+        (5, 9, vec![90])
+    );
     // Read again, with one more: two were delivered, one is left out once more, and two are sent, one after the other.
     let ticket = admit(&again, 70, 5);
-    again.sift(ID, ticket, &a, sifted(Count { events: 2, bytes: 20 }, 1, 0), false);
+    again.sift((ID, ticket), &a, sifted(Count { events: 2, bytes: 20 }, 1, 0), &[], false);
     for upto in [Some((1, 110)), None] {
         settle(&again, ticket, "a", upto, Fate::Delivered);
         assert_eq!(again.imbalances(), []);
@@ -201,8 +207,13 @@ fn what_rules_see_again_of_an_arrival_log_is_not_taken_out_of_what_is_still_to_b
         let (a, _) = topics();
         settlement.arrived(ID, count(unread));
         let ticket = settlement.admit(ID, (0, to(50), 50), &[(Arc::clone(&a), count(5))]).0;
-        let sifted = Sifted { skipped: Count { events: 2, bytes: 20 }, filtered: Count { events: 1, bytes: 0 }, by_rule: Vec::new() };
-        settlement.sift(ID, ticket, &a, sifted, false);
+        let sifted = Sifted {
+            skipped: Count { events: 2, bytes: 20 },
+            filtered: Count { events: 1, bytes: 0 },
+            by_rule: Vec::new(),
+            ..Sifted::default()
+        };
+        settlement.sift((ID, ticket), &a, sifted, &[], false);
         assert_eq!((ledger(&settlement).read, settlement.imbalances()), (count(unread), vec![]));
         settle(&settlement, ticket, "a", None, Fate::Delivered);
         assert_eq!((ledger(&settlement).read, settlement.imbalances()), (count(unread), vec![]));
@@ -233,4 +244,98 @@ fn what_was_joined_is_read_at_once_and_merged_when_the_position_has_passed_it() 
             assert_eq!((settlement.imbalances(), ledger(&after_a_kill(&settlement)).read.events), (vec![], 13));
         }
     }
+}
+
+#[test]
+fn lanes_that_rules_share_a_stream_among_are_each_told_what_they_had() {
+    let (a, b) = topics();
+    let settlement = Settlement::default();
+    settlement.put(ID, row());
+    assert_eq!(settlement.began(ID, &[a.clone(), b.clone()], 7), Began { settled: vec![0, 0], again_to: 0 });
+    let share = |settlement: &Settlement, base: u64, lane_a: u64, lane_b: u64, filtered: u64, routed| {
+        let end = base + (lane_a + lane_b + filtered) * 10;
+        let (ticket, _) = settlement.admit(ID, (base, to(end), end), &[(a.clone(), count(lane_a + lane_b + filtered))]);
+        let sifted = Sifted { filtered: count(filtered), routed, ..Sifted::default() };
+        // A third one gets nothing, and has nothing to settle.
+        let others = [(b.clone(), count(lane_b)), ("c".into(), count(0))];
+        let before = settlement.sift((ID, ticket), &a, sifted, &others, lane_a == 0);
+        let before = before[..1].to_vec();
+        assert_eq!(settlement.imbalances(), []);
+        (ticket, before)
+    };
+    let (first, before) = share(&settlement, 0, 2, 3, 1, 7);
+    assert_eq!(before, [count(0)]);
+    let (second, before) = share(&settlement, 60, 0, 4, 0, 7);
+    assert_eq!(before, [count(3)]);
+    // One lane is stuck: the other goes on, and its mark with it.
+    settle(&settlement, first, "b", None, Fate::Delivered);
+    settle(&settlement, second, "b", Some((1, 75)), Fate::Delivered);
+    assert_eq!(settlement.imbalances(), []);
+    let again = after_a_kill(&settlement);
+    assert_eq!((again.imbalances(), ledger(&again).read, ledger(&again).delivered), (vec![], count(4), count(4)));
+    assert_eq!(again.began(ID, &[a.clone(), b.clone()], 7), Began { settled: vec![0, 75], again_to: 0 });
+    // Other rules may have given the same to other lanes: nothing is passed over.
+    settlement.update(ID, |_| ());
+    let other = after_a_kill(&settlement);
+    assert!(other.was_routed("web"));
+    assert_eq!(other.began(ID, &[a.clone(), b.clone()], 8), Began { settled: vec![0, 0], again_to: 75 });
+    assert_eq!(other.began(ID, &[a.clone(), b.clone()], 8), Began { settled: vec![0, 0], again_to: 0 });
+    settle(&again, again.admit(ID, (75, to(95), 95), &[(a.clone(), count(2))]).0, "a", None, Fate::Delivered);
+    assert_eq!(again.stream(ID).unwrap().0.position.offset, 95);
+    // While both kinds are on their way, no rules know what the marks say.
+    settlement.began(ID, std::slice::from_ref(&a), 8);
+    share(&settlement, 100, 1, 1, 0, 8);
+    let mixed = after_a_kill(&settlement);
+    assert_eq!(mixed.stream(ID).unwrap().0.routed, crate::snapshot::rows::MIXED);
+}
+
+#[test]
+fn a_record_behind_the_snapshot_that_other_rules_gave_its_lane_hides_nothing() {
+    let (a, b) = topics();
+    for (rules, expected) in [(7, vec![0, 40]), (8, vec![0, 0])] {
+        let settlement = Settlement::default();
+        settlement.put(ID, row());
+        settlement.began(ID, &[a.clone(), b.clone()], 7);
+        let (ticket, _) = settlement.admit(ID, (0, to(20), 20), &[(a.clone(), count(2))]);
+        settlement.sift((ID, ticket), &a, Sifted { routed: 7, ..Sifted::default() }, &[(b.clone(), count(1))], false);
+        settle(&settlement, ticket, "b", None, Fate::Delivered);
+        let again = after_a_kill(&settlement);
+        let run = Rolled {
+            seq: 0,
+            run: 0,
+            stream: ID,
+            source: "web".into(),
+            from: 30,
+            to: 40,
+            before: count(1),
+            count: count(1),
+            behind_damage: false,
+            routed: rules,
+        };
+        again.roll(&b, LaneRow { tail: 1, pending: vec![("web".into(), count(1))], ..LaneRow::default() }, &[run], &[]);
+        assert_eq!(again.imbalances(), []);
+        assert_eq!(again.began(ID, &[a.clone(), b.clone()], 7).settled, expected);
+    }
+}
+
+#[test]
+fn what_a_lane_gets_of_a_batch_after_it_was_admitted_is_waited_for() {
+    let (a, b) = topics();
+    let settlement = Settlement::default();
+    settlement.put(ID, row());
+    settlement.began(ID, &[a.clone(), b.clone()], 7);
+    let admit = |base: u64| settlement.admit(ID, (base, to(base + 20), base + 20), &[(a.clone(), count(2))]).0;
+    let sift = |ticket| settlement.sift((ID, ticket), &a, Sifted { routed: 7, ..Sifted::default() }, &[(b.clone(), count(1))], false);
+    let first = admit(0);
+    assert_eq!(sift(first), [count(0)]);
+    let second = admit(20);
+    // Before rules have said what of the second is for it, the lane is done with the first.
+    settle(&settlement, first, "b", None, Fate::Delivered);
+    assert_eq!(sift(second), [count(1)]);
+    let again = after_a_kill(&settlement);
+    assert_eq!(again.began(ID, std::slice::from_ref(&b), 7).settled, [20], "the second is not settled");
+    settle(&settlement, second, "b", None, Fate::Delivered);
+    let again = after_a_kill(&settlement);
+    let feed = again.stream(ID).unwrap().0.feed("b").unwrap().clone();
+    assert_eq!((feed.mark, feed.settled), (40, count(2)));
 }

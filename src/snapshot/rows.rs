@@ -1,8 +1,8 @@
 //! The rows of the state database as bytes. Pure; the one file that knows the layout. Little-endian throughout.
 //!
 //! ```text
-//! stream row, version 1                                ledger row, version 1
-//!   u8   version (1)                                     u8   version (1)
+//! stream row, versions 1 and 2                         ledger row, version 1
+//!   u8   version                                         u8   version (1)
 //!   u8   state: 0 live, 1 rotated, 2 gone, 3 copy        6 counts: read, delivered, filtered,
 //!   u64  dev                                                  merged, dead-lettered, resent
 //!   u64  ino                                             u64  possible duplicates
@@ -16,7 +16,8 @@
 //!   str  source, str key, str first path, str path       u64  log, u64 head, u64 tail
 //!   u16  feeds, each: str topic,                         u32  acked, each: u64 record, u32 run,
 //!        i32 partitions, count settled, u64 mark              u32 messages, count
-//!                                                        u16  pending, each: str source, count
+//!   u64  number of the rules that route,                 u16  pending, each: str source, count
+//!        in version 2 alone
 //! str: u32 length, bytes
 //! count: u64 events, u64 bytes
 //! ```
@@ -81,7 +82,13 @@ pub struct StreamRow {
     pub position: Position,
     /// How it stands with each lane that it feeds.
     pub feeds: Vec<FeedRow>,
+    /// The number of the rules that gave lanes their shares of what lies between the position and the marks, see [`crate::batch::Batch::routed`];
+    /// 0: there was one lane, which had all. [`MIXED`]: several gave.
+    pub routed: u64,
 }
+
+/// In place of the number of the rules: no rules have it.
+pub const MIXED: u64 = u64::MAX;
 
 /// How a stream stands with one lane that it feeds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -102,6 +109,12 @@ impl StreamRow {
     pub fn feed(&self, topic: &str) -> Option<&FeedRow> {
         self.feeds.iter().find(|feed| &*feed.topic == topic)
     }
+
+    /// Up to where this lane has all events of the stream; 0 where there is none, or rules had given it a share: then they know what it has.
+    #[must_use]
+    pub fn mark(&self, topic: &str) -> u64 {
+        self.feed(topic).filter(|_| self.routed == 0).map_or(0, |feed| feed.mark)
+    }
 }
 
 /// A row that doesn't parse.
@@ -116,6 +129,8 @@ pub enum RowError {
 }
 
 const VERSION: u8 = 1;
+/// Of a stream row with the number of rules that route; others are written in version 1, which releases before `route` read.
+const ROUTED: u8 = 2;
 
 /// Appends values to a row.
 pub(crate) struct Writer(pub(crate) Vec<u8>);
@@ -222,7 +237,7 @@ impl StreamRow {
             FileState::Copy => 3,
         };
         let evidence = &self.evidence;
-        w.put(&[VERSION, state]).u64(evidence.dev).u64(evidence.ino);
+        w.put(&[if self.routed == 0 { VERSION } else { ROUTED }, state]).u64(evidence.dev).u64(evidence.ino);
         w.put(&[u8::from(evidence.btime_ns.is_some())]).put(&evidence.btime_ns.unwrap_or(0).to_le_bytes());
         w.put(&evidence.head_len.to_le_bytes()).u64(evidence.head_hash).u64(self.size).u64(self.begun_at).put(&self.seen_s.to_le_bytes());
         let position = &self.position;
@@ -234,6 +249,9 @@ impl StreamRow {
         for feed in &self.feeds {
             w.str(feed.topic.as_bytes()).put(&feed.partitions.to_le_bytes()).count(feed.settled).u64(feed.mark);
         }
+        if self.routed != 0 {
+            w.u64(self.routed);
+        }
         w.0
     }
 
@@ -243,7 +261,10 @@ impl StreamRow {
     /// Damage, or a newer version.
     pub fn from_bytes(bytes: &[u8]) -> Result<StreamRow, RowError> {
         let mut r = Reader(bytes);
-        r.version()?;
+        let version = r.u8()?;
+        if !(VERSION..=ROUTED).contains(&version) {
+            return Err(if version > ROUTED { RowError::Version(version) } else { RowError::Damaged });
+        }
         let state = match r.u8()? {
             0 => FileState::Live,
             1 => FileState::Rotated,
@@ -267,9 +288,10 @@ impl StreamRow {
         for _ in 0..r.u16()? {
             feeds.push(FeedRow { topic: r.str()?, partitions: i32::from_le_bytes(r.array()?), settled: r.count()?, mark: r.u64()? });
         }
+        let routed = if version == ROUTED { r.u64()? } else { 0 };
         r.end()?;
         let position = Position { offset, line_start, part, hash, tail };
-        Ok(StreamRow { source, key, first_path, path, state, evidence, size, seen_s, begun_at, position, feeds })
+        Ok(StreamRow { source, key, first_path, path, state, evidence, size, seen_s, begun_at, position, feeds, routed })
     }
 }
 
@@ -399,6 +421,7 @@ mod tests {
             begun_at: size / 2,
             position: Position { offset: p.0, line_start: p.1, part: p.2, hash: p.3, tail: Tail::EMPTY.after(&p.4) },
             feeds: n.3.into_iter().map(feed).collect(),
+            routed: size % 3,
         })
     }
 
@@ -453,6 +476,7 @@ mod tests {
 
     #[test]
     fn a_newer_row_is_refused_as_newer() {
-        assert_eq!(StreamRow::from_bytes(&[2, 0]), Err(RowError::Version(2)));
+        assert_eq!(StreamRow::from_bytes(&[3, 0]), Err(RowError::Version(3)));
+        assert_eq!(LaneRow::from_bytes(&[2, 0]), Err(RowError::Version(2)));
     }
 }

@@ -213,7 +213,7 @@ impl FileSource {
         let first_run = !common.settlement.knows_source(&settings.name);
         let mut dormant: HashMap<u64, Vec<_>> = HashMap::new();
         for (id, row) in common.settlement.streams_of(&settings.name) {
-            let skip_to = row.feed(&settings.topic).map_or(0, |feed| feed.mark);
+            let skip_to = row.mark(&settings.topic);
             dormant.entry(row.evidence.ino).or_default().push((id, row, skip_to));
         }
         let now = Instant::now();

@@ -31,38 +31,37 @@ pub(super) struct Messages {
     pub(super) bytes: Vec<u8>,
 }
 
-/// Where the source bytes of the events from `first` on begin, relative to the batch's base.
-pub(super) fn start_of(batch: &Batch, first: usize) -> u32 {
-    first.checked_sub(1).and_then(|index| batch.events.get(index)).map_or(0, |event| event.to)
+/// Where the source bytes of the events from `first` on begin, relative to the batch's base. What lies between two events of one that has all of
+/// its stream counts with the second.
+fn start_of(batch: &Batch, first: usize) -> u32 {
+    let before = || first.checked_sub(1).and_then(|index| batch.events.get(index)).map_or(0, |event| event.to);
+    if batch.routed == 0 { before() } else { batch.events.get(first).map_or(0, |event| event.from) }
 }
 
-/// What the events from `first` to before `end` count.
-pub(super) fn count(batch: &Batch, first: usize, end: usize) -> Count {
-    let events = batch.events.get(first..end).unwrap_or_default();
-    let last = events.last().map_or(0, |event| event.to.saturating_sub(start_of(batch, first)));
-    Count { events: whole(events), bytes: u64::from(last) }
-}
-
-/// Events in parts count with their last part.
-fn whole(events: &[Event]) -> u64 {
-    events.iter().filter(|event| event.part().is_none_or(|(_, last)| last)).count() as u64
+/// What these events of a run count; see [`Batch::count`].
+fn counted(events: &[Event], routed: bool) -> Count {
+    let whole = events.iter().filter(|event| event.part().is_none_or(|(_, last)| last)).count() as u64;
+    let own = || events.iter().map(|event| u64::from(event.to.saturating_sub(event.from))).sum();
+    Count { events: whole, bytes: if routed { own() } else { events.last().map_or(0, |event| event.to.into()) } }
 }
 
 /// What the header is to say of the events of `batch` from `first` on.
 pub(super) fn run_of(batch: &Batch, first: usize) -> Run {
     let end = batch.events.len();
-    let (mut before, count) = (batch.before, count(batch, first, end));
-    before += self::count(batch, 0, first);
+    let (mut before, count) = (batch.before, batch.count(first..end));
+    before += batch.count(0..first);
     let from = batch.base + u64::from(start_of(batch, first));
+    let to = batch.events.last().map_or(from, |event| batch.base + u64::from(event.to));
     Run {
         stream: batch.stream.id,
         source: batch.stream.source.clone(),
         from,
-        to: from + count.bytes,
+        to,
         before,
         count,
         messages: u32::try_from(end.saturating_sub(first)).unwrap_or(u32::MAX),
         part_headers: batch.part_headers,
+        routed: batch.routed,
     }
 }
 
@@ -130,6 +129,6 @@ fn messages(rest: &mut Bytes<'_>, run: &Run) -> Option<Messages> {
         *event = event.with_form(rest.varint()?);
     }
     let bytes = rest.take(start as usize)?.to_vec();
-    let sound = u64::from(to) == run.count.bytes && whole(&events) == run.count.events;
+    let sound = u64::from(to) == run.to.saturating_sub(run.from) && counted(&events, run.routed != 0) == run.count;
     sound.then_some(Messages { key, line_start, observed_ns, events, bytes })
 }

@@ -1,11 +1,11 @@
-//! The spill's bytes on disk, version 1: the one file that knows them, with [`super::body`] for what is inside a record's body. Pure. All
+//! The spill's bytes on disk, versions 1 and 2: the one file that knows them, with [`super::body`] for what is inside a record's body. Pure. All
 //! numbers are little-endian; sums are CRC-32C.
 //!
 //! A segment file is a header and records:
 //! ```text
 //!   at  size  segment header                          at  size  record header
 //!    0     8  magic "LFSPILL\n"                        0     4  magic "LFRC"
-//!    8     2  version, 1                               4     2  version, 1
+//!    8     2  version, 1                               4     2  version, 1 or 2
 //!   10     2  length of this header, all of it         6     2  0
 //!   12     4  0                                        8     4  length of this header, all of it
 //!   16     8  log: the id of this log, never 0        12     4  length of the body as it is in the file
@@ -18,7 +18,7 @@
 //!                                                     56     4  number of source names
 //!                                                     60     4  number of runs
 //!                                                     64     .  source names: length (2), UTF-8
-//!                                                      .  56 a  runs, see below
+//!                                                      .  56 a  runs, see below; in version 2 72 bytes a run
 //!                                                      .     4  sum of all before
 //!                                                      .     .  body
 //!
@@ -32,7 +32,12 @@
 //!   48     4  messages
 //!   52     2  source: index into the names
 //!   54     2  flags: 1 = parts are told by message headers
+//!            and in version 2
+//!   56     8  source bytes of these messages alone; in version 1, and where the next is 0: all from `from` to `to`
+//!   64     8  the number of the rules that gave this lane its share of the stream; 0: it has all
 //! ```
+//! A record is written in version 2 only where a run has a share of its stream, so that a release before `route` reads all others.
+//!
 //! The body is one zstd frame. A record is found again behind damage by its magic, its header's sum, the log's id and a seq that follows.
 
 use std::sync::Arc;
@@ -41,8 +46,10 @@ use super::bytes::Bytes;
 use crate::batch::StreamId;
 use crate::ledger::Count;
 
-/// The version that is written and read.
+/// The version of segments, and of records whose lane has all of each stream.
 pub(super) const VERSION: u16 = 1;
+/// The version of records with a run that has a share of its stream.
+pub(super) const SHARES: u16 = 2;
 /// The most a body may be before compression, bytes; more is not written, and not believed.
 pub(super) const MAX_RAW: usize = 64 << 20;
 /// The most a record's header may be, bytes.
@@ -52,6 +59,7 @@ pub(super) const RECORD_MAGIC: &[u8; 4] = b"LFRC";
 const SEGMENT_MAGIC: &[u8; 8] = b"LFSPILL\n";
 const FIXED: usize = 64;
 const RUN: usize = 56;
+const SHARE: usize = 16;
 const PART_HEADERS: u16 = 1;
 
 /// Why bytes are not what they should be.
@@ -131,6 +139,8 @@ pub struct Run {
     pub messages: u32,
     /// Whether parts are told by message headers.
     pub part_headers: bool,
+    /// See [`crate::batch::Batch::routed`].
+    pub routed: u64,
 }
 
 /// What a record says of itself.
@@ -161,15 +171,15 @@ impl Header {
 
     /// How long the header of these runs is.
     pub(super) fn len_of(runs: &[Run]) -> usize {
-        FIXED + names(runs).iter().map(|name| 2 + name.len()).sum::<usize>() + runs.len() * RUN + 4
+        FIXED + names(runs).iter().map(|name| 2 + name.len()).sum::<usize>() + runs.len() * run_len(version_of(runs)) + 4
     }
 
     /// Writes it into `out`, which must have [`Header::len_of`] bytes.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        let names = names(&self.runs);
+        let (names, version) = (names(&self.runs), version_of(&self.runs));
         out.clear();
         out.extend_from_slice(RECORD_MAGIC);
-        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(&version.to_le_bytes());
         out.extend_from_slice(&[0; 2]);
         for number in [self.len, self.body_len, self.raw_len] {
             out.extend_from_slice(&long(number).to_le_bytes());
@@ -193,6 +203,10 @@ impl Header {
             let source = names.iter().position(|name| *name == &run.source).unwrap_or(0);
             out.extend_from_slice(&short(source).to_le_bytes());
             out.extend_from_slice(&if run.part_headers { PART_HEADERS } else { 0 }.to_le_bytes());
+            if version == SHARES {
+                out.extend_from_slice(&run.count.bytes.to_le_bytes());
+                out.extend_from_slice(&run.routed.to_le_bytes());
+            }
         }
         out.extend_from_slice(&crc32c::crc32c(out).to_le_bytes());
     }
@@ -207,19 +221,25 @@ impl Header {
             return Err(Malformed::Bad);
         }
         let rest = checked(bytes, len)?;
-        if version != VERSION {
+        if !(VERSION..=SHARES).contains(&version) {
             return Err(Malformed::Newer(version));
         }
-        Header::fields(rest, len).ok_or(Malformed::Bad)
+        Header::fields(rest, len, version).ok_or(Malformed::Bad)
     }
 
-    fn fields(mut rest: Bytes<'_>, len: usize) -> Option<Header> {
+    fn fields(mut rest: Bytes<'_>, len: usize, version: u16) -> Option<Header> {
         rest.take(12)?;
         let (body_len, raw_len, body_sum) = (rest.u32()? as usize, rest.u32()? as usize, rest.u32()?);
         let (log, seq, first_ns, last_ns) = (rest.u64()?, rest.u64()?, rest.i64()?, rest.i64()?);
         let (sources, runs) = (rest.u32()? as usize, rest.u32()? as usize);
         // No count is believed that its bytes could not hold.
-        if raw_len > MAX_RAW || body_len > 2 * MAX_RAW || log == 0 || seq == u64::MAX || sources > len / 2 || rest.0.len() < runs * RUN {
+        if raw_len > MAX_RAW
+            || body_len > 2 * MAX_RAW
+            || log == 0
+            || seq == u64::MAX
+            || sources > len / 2
+            || rest.0.len() < runs * run_len(version)
+        {
             return None;
         }
         let mut names: Vec<Arc<str>> = Vec::with_capacity(sources);
@@ -227,19 +247,30 @@ impl Header {
             let name = rest.u16()?;
             names.push(std::str::from_utf8(rest.take(usize::from(name))?).ok()?.into());
         }
-        let runs = (0..runs).map(|_| run(&mut rest, &names)).collect::<Option<Vec<Run>>>()?;
+        let runs = (0..runs).map(|_| run(&mut rest, &names, version)).collect::<Option<Vec<Run>>>()?;
         (rest.0.is_empty() && !runs.is_empty()).then_some(Header { log, seq, first_ns, last_ns, len, body_len, raw_len, body_sum, runs })
     }
 }
 
-fn run(rest: &mut Bytes<'_>, names: &[Arc<str>]) -> Option<Run> {
+/// The version that a record of these runs is written in.
+fn version_of(runs: &[Run]) -> u16 {
+    if runs.iter().any(|run| run.routed != 0) { SHARES } else { VERSION }
+}
+
+fn run_len(version: u16) -> usize {
+    if version == SHARES { RUN + SHARE } else { RUN }
+}
+
+fn run(rest: &mut Bytes<'_>, names: &[Arc<str>], version: u16) -> Option<Run> {
     let (stream, from, to) = (StreamId(rest.u64()?), rest.u64()?, rest.u64()?);
     let before = Count { events: rest.u64()?, bytes: rest.u64()? };
     let (events, messages, source, flags) = (rest.u64()?, rest.u32()?, rest.u16()?, rest.u16()?);
-    let count = Count { events, bytes: to.checked_sub(from)? };
+    let all = to.checked_sub(from)?;
+    let (bytes, routed) = if version == SHARES { (rest.u64()?, rest.u64()?) } else { (all, 0) };
     let source = Arc::clone(names.get(usize::from(source))?);
-    let sound = events <= u64::from(messages) && messages > 0 && flags <= PART_HEADERS;
-    sound.then_some(Run { stream, source, from, to, before, count, messages, part_headers: flags == PART_HEADERS })
+    let sound = events <= u64::from(messages) && messages > 0 && flags <= PART_HEADERS && (bytes == all || (routed != 0 && bytes < all));
+    let (count, part_headers) = (Count { events, bytes }, flags == PART_HEADERS);
+    sound.then_some(Run { stream, source, from, to, before, count, messages, part_headers, routed })
 }
 
 /// The names of the sources, each once.

@@ -199,6 +199,7 @@ pub(super) fn restore(topic: &Arc<str>, run: &Run, messages: Messages, place: Pl
         copy: Some(place),
         extras: Vec::new(),
         part_headers: run.part_headers,
+        routed: run.routed,
         charge,
     }
 }

@@ -63,6 +63,8 @@ pub struct Rolled {
     pub count: Count,
     /// Records that no snapshot knew are missing before it: what was in them is read again from the source, later than this.
     pub behind_damage: bool,
+    /// See [`crate::batch::Batch::routed`].
+    pub routed: u64,
 }
 
 /// What a start found that the last snapshot does not say.
@@ -323,6 +325,6 @@ fn io_at(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
 }
 
 fn rolled(seq: u64, index: u32, run: &Run, behind_damage: bool) -> Rolled {
-    let Run { stream, source, from, to, before, count, .. } = run.clone();
-    Rolled { seq, run: index, stream, source, from, to, before, count, behind_damage }
+    let Run { stream, source, from, to, before, count, routed, .. } = run.clone();
+    Rolled { seq, run: index, stream, source, from, to, before, count, behind_damage, routed }
 }

@@ -56,6 +56,7 @@ mod multiline;
 mod packaging;
 mod reload;
 mod rotation;
+mod routing;
 mod rules;
 mod service;
 mod site;

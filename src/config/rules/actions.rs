@@ -1,23 +1,25 @@
 //! The actions of rules. Pure.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::conditions::words;
 use super::entries::{Entries, regex};
 use crate::config::Machine;
 use crate::config::document::{Node, Value};
 use crate::config::problem::{Fault, Problem};
-use crate::config::units;
+use crate::config::{kinds, units};
 use crate::rules::change::{Format, Time};
 use crate::rules::limit::Limit;
 use crate::rules::parse::Form;
 use crate::rules::redact::{Find, Redact, Salt};
+use crate::rules::route::Route;
 use crate::rules::template::Template;
 use crate::rules::{Action, Severity};
 use jiff::tz::TimeZone;
 
 /// The actions there are, and what each does.
-pub const ACTIONS: [(&str, &str); 11] = [
+pub const ACTIONS: [(&str, &str); 12] = [
     ("drop", "true: the event is left out, and counted"),
     ("keep", "true: the event is shipped, and later rules don't see it"),
     (
@@ -37,28 +39,21 @@ pub const ACTIONS: [(&str, &str); 11] = [
     ("rename", "{ OLD = \"NEW\" }: gives fields other names"),
     ("timestamp", "{ field = \"time\", format = \"rfc3339\" }: the event's time is what the field says"),
     ("severity", "\"warning\", or { field = \"level\" }: the event's severity"),
+    (
+        "route",
+        "{ topic = \"audit\" }, or { topic = \"app-{app}\", topics = [\"app-web\", \"app-db\"] }: the event goes to this topic; where a field is missing or the name is none of the list, to where it was going",
+    ),
     ("rate_limit", "{ events = 1000, per = \"1s\", by = \"app\" }: what comes faster is left out, and counted"),
 ];
-
-/// What is not there yet.
-const LATER: [&str; 1] = ["route"];
 
 /// The one action of a rule.
 pub(super) fn action(table: &mut Entries, machine: &Machine<'_>, problems: &mut Vec<Problem>) -> Option<Action> {
     let present: Vec<&str> = ACTIONS.iter().map(|(name, _)| *name).filter(|name| table.rest.iter().any(|(key, _)| key == name)).collect();
-    let mut later = false;
-    for name in LATER {
-        if let Some(node) = table.take(name) {
-            later = true;
-            let right = format!("this version has {}", ACTIONS.map(|(name, _)| name).join(", "));
-            problems.push(Fault::new("this action is not in this version", right).at(&node.origin, &table.key(name)));
-        }
-    }
     let names = ACTIONS.map(|(name, _)| name).join(", ");
     let [name] = present.as_slice() else {
         if present.len() > 1 {
             problems.push(table.blame(format!("a rule has one action, not {}", present.join(" and ")), "make a rule of each"));
-        } else if !later {
+        } else {
             problems.push(table.blame("the rule has no action", format!("add one of {names}")));
         }
         for name in present {
@@ -82,6 +77,7 @@ pub(super) fn action(table: &mut Entries, machine: &Machine<'_>, problems: &mut 
         "rename" => Some(rename(Entries::of(node, &path, problems)?, problems)),
         "timestamp" => timestamp(Entries::of(node, &path, problems)?, problems),
         "severity" => severity(node, &path, problems),
+        "route" => route(Entries::of(node, &path, problems)?, problems),
         _ => rate_limit(Entries::of(node, &path, problems)?, problems),
     }
 }
@@ -94,6 +90,62 @@ fn sample(mut table: Entries, problems: &mut Vec<Problem>) -> Option<Action> {
     let by = table.text("by", problems).map(|name| name.into_bytes().into());
     table.end(&["one_in", "by"], problems);
     Some(Action::Sample(u64::try_from(one_in?).unwrap_or(1), by))
+}
+
+/// A name with fields in it can come out as anything, so the topics that it may be are named.
+fn route(mut table: Entries, problems: &mut Vec<Problem>) -> Option<Action> {
+    let key = |table: &Entries| table.key("topic");
+    let (text, origin) = (table.text("topic", problems), table.origin.clone());
+    if text.is_none() && !problems.iter().any(|problem| problem.key == key(&table)) {
+        problems.push(table.blame("topic is not set", "write { topic = \"audit\" }"));
+    }
+    let list = table.take("topics").map(|node| {
+        let origin = node.origin.clone();
+        let Value::List(items) = node.value else {
+            problems.push(Fault::new("no list", "write [\"…\", \"…\"]").at(&origin, &table.key("topics")));
+            return (origin, Vec::new());
+        };
+        let texts = super::conditions::texts(items, &table.key("topics"), problems);
+        (origin, texts.into_iter().map(|(_, text)| text).collect::<Vec<_>>())
+    });
+    let template = text.as_deref().and_then(|text| match Template::read(text) {
+        Ok(template) => Some(template),
+        Err(wrong) => {
+            problems.push(Fault::new(wrong, "write {NAME} where a field goes").at(&origin, &key(&table)));
+            None
+        }
+    });
+    let constant = template.as_ref().and_then(Template::text).map(str::to_owned);
+    let topics = match (list, constant) {
+        (Some((origin, _)), Some(_)) => {
+            problems.push(
+                Fault::new("the topic has no field in it, so it needs no list", "leave topics out").at(&origin, &table.key("topics")),
+            );
+            Vec::new()
+        }
+        (Some((origin, topics)), None) => {
+            for topic in &topics {
+                if let Err(fault) = kinds::topic(topic) {
+                    problems.push(fault.at(&origin, &table.key("topics")));
+                }
+            }
+            topics
+        }
+        (None, Some(topic)) => {
+            if let Err(fault) = kinds::topic(&topic) {
+                problems.push(fault.at(&origin, &key(&table)));
+            }
+            vec![topic]
+        }
+        (None, None) if template.is_some() => {
+            let right = "add topics = [\"…\", \"…\"] with every topic that may come out of it";
+            problems.push(table.blame("the topic has a field in it, and there is no list of the topics that it may be", right));
+            Vec::new()
+        }
+        (None, None) => Vec::new(),
+    };
+    table.end(&["topic", "topics"], problems);
+    Some(Action::Route(Route { topic: template?, topics: topics.into_iter().map(Arc::from).collect() }))
 }
 
 /// The one form that is named.

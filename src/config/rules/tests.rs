@@ -28,6 +28,8 @@ pub enum Expected {
     Message(String),
     /// That it is shipped, and this is in the record that is sent.
     Record(String),
+    /// That it is shipped to this topic.
+    Topic(String),
 }
 
 /// Builds the tests; one without a source is of the only source there is.
@@ -35,7 +37,8 @@ pub(super) fn tests(lists: Vec<Node>, sources: &[(Arc<str>, &'static str)], prob
     let mut tests = Vec::new();
     for mut table in tables(lists, "test", problems) {
         let (input, source) = (table.text("input", problems), table.text("source", problems));
-        let [dropped_by, message, record] = ["dropped_by", "message", "record_contains"].map(|name| table.text(name, problems));
+        let keys = ["dropped_by", "message", "record_contains", "topic"];
+        let [dropped_by, message, record, topic] = keys.map(|name| table.text(name, problems));
         let source = match (source, sources) {
             (Some(source), _) => sources.iter().find(|(name, _)| **name == *source),
             (None, [only]) => Some(only),
@@ -47,18 +50,19 @@ pub(super) fn tests(lists: Vec<Node>, sources: &[(Arc<str>, &'static str)], prob
         if source.is_none_or(|(_, kind)| *kind == "journald") {
             problems.push(table.blame("it names no source of type file or syslog", "write source = \"…\""));
         }
-        let expected = match (dropped_by, message, record) {
-            (Some(rule), None, None) => Some(Expected::DroppedBy(rule)),
-            (None, Some(message), None) => Some(Expected::Message(message)),
-            (None, None, Some(text)) => Some(Expected::Record(text)),
+        let expected = match (dropped_by, message, record, topic) {
+            (Some(rule), None, None, None) => Some(Expected::DroppedBy(rule)),
+            (None, Some(message), None, None) => Some(Expected::Message(message)),
+            (None, None, Some(text), None) => Some(Expected::Record(text)),
+            (None, None, None, Some(topic)) => Some(Expected::Topic(topic)),
             _ => {
-                let right = "write one of dropped_by = \"RULE\", message = \"…\" and record_contains = '…'";
+                let right = "write one of dropped_by = \"RULE\", message = \"…\", record_contains = '…' and topic = \"…\"";
                 problems.push(table.blame("it expects nothing, or several things", right));
                 None
             }
         };
         let origin = table.origin.clone();
-        table.end(&["input", "source", "dropped_by", "message", "record_contains"], problems);
+        table.end(&["input", "source", "dropped_by", "message", "record_contains", "topic"], problems);
         if let (Some(input), Some((source, _)), Some(expected)) = (input, source, expected) {
             tests.push(Test { origin, source: Arc::clone(source), input, expected });
         }

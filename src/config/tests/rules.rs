@@ -53,13 +53,12 @@ input = "x"
     a.toml:12: rule.when.unit: entries of the journal can't be asked in this version; use the source's units
     a.toml:12: rule.when.mesage: unknown key; did you mean "message"?
     a.toml:16: rule: a rule "twice" is there already, at a.toml:10; give each rule a name of its own
-    a.toml:16: rule: the rule has no action; add one of drop, keep, sample, redact, parse, set, remove, rename, timestamp, severity, rate_limit
+    a.toml:16: rule: the rule has no action; add one of drop, keep, sample, redact, parse, set, remove, rename, timestamp, severity, route, rate_limit
     a.toml:18: rule.when.type: there is no type "files"; there are file, syslog, journald
     a.toml:18: rule.when.path: "x": the path is relative; write it from the root, such as /var/log/x; write an absolute path with *, ?, [a-z], {a,b} or **
     a.toml:18: rule.when.message: the regex is empty, so it would match everything; write what to look for
     a.toml:18: rule.when.severity: there is no severity "bad"; there are emergency, alert, critical, error, warning, notice, info, debug
     a.toml:21: rule.when.message: not a regex: error: unclosed group; a \ before what is to be taken as it is, in '…', may help
-    a.toml:22: rule.route: this action is not in this version; this version has drop, keep, sample, redact, parse, set, remove, rename, timestamp, severity, rate_limit
     a.toml:25: rule.when: the condition is empty; leave when out for all events, or write what must hold
     a.toml:26: rule.sample.one_in: not a number that is possible here; write 2 to 9223372036854775807
     a.toml:29: rule.when.message: the regex takes more than 1MiB compiled; make its repetitions smaller, or write (?-u) for bytes instead of characters
@@ -67,7 +66,7 @@ input = "x"
     a.toml:33: rule.when.severity: at_least is no severity; write one of emergency, alert, critical, error, warning, notice, info, debug
     a.toml:33: rule.when.any_of: the list is empty; write [ { … }, { … } ]
     a.toml:34: rule.drop: only true makes sense here; write true, or leave the rule out
-    a.toml:36: test: it expects nothing, or several things; write one of dropped_by = "RULE", message = "…" and record_contains = '…'
+    a.toml:36: test: it expects nothing, or several things; write one of dropped_by = "RULE", message = "…", record_contains = '…' and topic = "…"
     "#);
 }
 
@@ -150,6 +149,32 @@ fn a_rule_that_asks_for_fields_comes_behind_one_that_finds_them() {
     assert!(mistakes(&with(asks)).contains("asks for fields, and no rule before it has found any"));
     let finds = "[[rule]]\nparse = { json = {} }\n";
     assert!(judge(&[&with(&format!("{finds}{asks}"))], &machine()).is_ok());
+}
+
+#[test]
+fn a_route_names_topics_that_kafka_takes_and_all_that_a_field_may_make() {
+    let routes = [
+        "{}",
+        "{ topic = \"a b\" }",
+        "{ topic = \"x-{app}\" }",
+        "{ topic = \"x\", topics = [\"x\"] }",
+        "{ topic = \"x-{app}\", topics = [\"x/y\"] }",
+        "{ topic = \"{\" }",
+    ];
+    let rules = routes.map(|route| format!("[[rule]]\nroute = {route}\n")).concat();
+    insta::assert_snapshot!(mistakes(&with(&rules)), @r##"
+    a.toml:10: rule.route: topic is not set; write { topic = "audit" }
+    a.toml:12: rule.route.topic: Kafka takes no topic "a b"; write 1 to 249 of A-Z a-z 0-9 . _ - (not "." or "..")
+    a.toml:14: rule.route: the topic has a field in it, and there is no list of the topics that it may be; add topics = ["…", "…"] with every topic that may come out of it
+    a.toml:16: rule.route.topics: the topic has no field in it, so it needs no list; leave topics out
+    a.toml:18: rule.route.topics: Kafka takes no topic "x/y"; write 1 to 249 of A-Z a-z 0-9 . _ - (not "." or "..")
+    a.toml:20: rule.route.topic: a { without its }; write {{ for the character; write {NAME} where a field goes
+    "##);
+    let good = with("[[rule]]\nroute = { topic = \"x-{app}\", topics = [\"x-a\", \"x-b\"] }\n[[rule]]\nroute = { topic = \"audit\" }\n");
+    let config = judge(&[&good], &machine()).unwrap();
+    let topics = config.topics();
+    assert!(["x-a", "x-b", "audit"].iter().all(|topic| topics.contains(topic)), "{topics:?}");
+    assert_eq!(config.topics_of(&config.named[0].name).len(), 4, "the topics of a source are its own and those of rules that reach it");
 }
 
 #[test]

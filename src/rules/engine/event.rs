@@ -1,6 +1,8 @@
 //! One event goes through the rules: what is known of it is looked at and changed, rule by rule; what is left in the end is written behind the
 //! batch's bytes. Apart from the batch because here is every action, and there the books. Pure.
 
+use std::sync::Arc;
+
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Decided, Engine, Plan};
@@ -58,6 +60,8 @@ struct Now<'a> {
     failed: Option<usize>,
     /// The rule that found fields.
     found: Option<usize>,
+    /// The rule that has routed it, and which of its topics; `None`: it goes to its source's.
+    topic: Option<(usize, usize)>,
 }
 
 impl Now<'_> {
@@ -116,7 +120,7 @@ impl Engine {
         }
         let (source, path) = (batch.stream.source.as_bytes(), batch.stream.path());
         let (is_syslog, time, severity, failed, found) = (false, None, None, None, None);
-        let mut now = Now { parsed, source, path, changed: false, is_syslog, time, severity, failed, found };
+        let mut now = Now { parsed, source, path, changed: false, is_syslog, time, severity, failed, found, topic: None };
         let Engine { rules, done, desk, room, around, .. } = self;
         if std::mem::take(&mut desk.used) {
             desk.fields.clear();
@@ -126,7 +130,7 @@ impl Engine {
             if when.is_some_and(|when| !when.holds(&now.look(desk))) {
                 continue;
             }
-            if !whole && !matches!(rule.action, Action::Drop | Action::Keep | Action::Sample(..) | Action::Redact(_)) {
+            if !whole && !matches!(rule.action, Action::Drop | Action::Keep | Action::Sample(..) | Action::Redact(_) | Action::Route(_)) {
                 continue;
             }
             if matches!(rule.action, Action::Redact(_)) && !whole {
@@ -143,8 +147,17 @@ impl Engine {
                 Did::Nothing | Did::Changed | Did::Failed => {}
             }
         }
+        decided.lane = now.topic.map_or(0, |chosen| self.lane(chosen, &batch.stream.topic));
         self.leave(batch, event, frame, &now, extra);
         decided
+    }
+
+    /// The lane of a topic that a rule has chosen.
+    fn lane(&self, (rule, at): (usize, usize), own: &Arc<str>) -> u16 {
+        let Some(Action::Route(route)) = self.rules.get(rule).map(|rule| &rule.action) else { return 0 };
+        let topic = route.topics.get(at).filter(|topic| *topic != own);
+        let lane = topic.and_then(|topic| self.topics.binary_search(topic).ok());
+        lane.and_then(|lane| u16::try_from(lane + 1).ok()).unwrap_or(0)
     }
 
     /// Writes what became of an event that is shipped.
@@ -245,6 +258,13 @@ fn act((index, rule): (usize, &Rule), now: &mut Now<'_>, desk: &mut Desk, around
             let takes = desk.buckets.get_mut(index).is_none_or(|buckets| buckets.takes(*limit, &key, around.read_ns));
             desk.spare = key;
             if takes { Did::Nothing } else { Did::Dropped }
+        }
+        Action::Route(route) => {
+            let mut name = std::mem::take(&mut desk.spare);
+            let chosen = route.choose(&now.look(desk), &mut name).map(|at| (index, at));
+            desk.spare = name;
+            now.topic = chosen.or(now.topic);
+            if chosen.is_some() { Did::Nothing } else { Did::Failed }
         }
         Action::Redact(redact) => blot(redact, now, desk, room),
         Action::Parse(form) => read(form, index, now, desk, around),

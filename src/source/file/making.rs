@@ -125,6 +125,7 @@ impl Tailed {
             copy: None,
             extras: Vec::new(),
             part_headers: false,
+            routed: 0,
             charge,
         });
     }

@@ -167,6 +167,7 @@ impl FileSource {
             begun_at: at.offset,
             position: at,
             feeds: Vec::new(),
+            routed: 0,
         };
         self.common.settlement.put(id, row);
         let stream = Stream { id, source, key, origin: Origin::File(bytes.into()), topic };

@@ -321,6 +321,7 @@ impl Journald {
                     copy: None,
                     extras: Vec::new(),
                     part_headers: false,
+                    routed: 0,
                     charge,
                 });
             }

@@ -49,7 +49,7 @@ impl Journald {
         let through = if begun { spot.through } else { 0 };
         let mut stream = JournalStream::new(Arc::new(stream), base.to_owned(), Spot { through, ..spot });
         (stream.begun, stream.resumes) = (begun, begun);
-        stream.skip_to = row.feed(&self.settings.topic).map_or(0, |feed| feed.mark);
+        stream.skip_to = row.mark(&self.settings.topic);
         stream.waits = row.size > row.position.offset;
         settlement.put(id, StreamRow { state: FileState::Live, ..row });
         stream
@@ -68,6 +68,7 @@ impl Journald {
             begun_at: 0,
             position: spot.pack(),
             feeds: Vec::new(),
+            routed: 0,
         }
     }
 

@@ -133,6 +133,7 @@ mod tests {
                 begun_at: 0,
                 position: place.pack(),
                 feeds: Vec::new(),
+                routed: 0,
             };
             prop_assert_eq!(Place::of(&row), Some(place));
             prop_assert_eq!(Place::of(&StreamRow { evidence: Evidence::default(), ..row }), None);

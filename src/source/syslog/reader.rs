@@ -111,7 +111,7 @@ impl Reader {
         // The next start gives no offset again that this run may have given, also if only memory had it.
         row.begun_at = arrivals.tail();
         row.evidence.head_hash = arrivals.boot_mark();
-        let skip_to = row.feed(&settings.topic).filter(|_| !outlet.skips()).map_or(0, |feed| feed.mark);
+        let skip_to = if outlet.skips() { 0 } else { row.mark(&settings.topic) };
         let at = row.position;
         settlement.put(arrivals.stream(), row);
         settlement.note_source(&settings.source);
@@ -402,6 +402,7 @@ impl Reader {
             copy: None,
             extras: Vec::new(),
             part_headers: false,
+            routed: 0,
             charge,
         });
     }
@@ -435,6 +436,7 @@ fn first_row(settings: &Settings, arrivals: &Arrivals) -> StreamRow {
         begun_at: first,
         position: Position { offset: first, line_start: first, ..Position::START },
         feeds: Vec::new(),
+        routed: 0,
     }
 }
 

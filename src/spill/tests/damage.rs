@@ -8,7 +8,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::super::inspect::{Inspector, Item, RecordInfo};
-use super::super::{LaneRow, Loaded, OpenError, Recovered, Spill, body};
+use super::super::{LaneRow, Loaded, OpenError, Recovered, Spill};
 use super::rig::{Maker, Rig, Sent, piece, sent, sum};
 use crate::ledger::Count;
 
@@ -104,7 +104,7 @@ impl Case {
                 }
                 Loaded::Record(batches) => {
                     for (batch, first) in batches {
-                        add(&mut left, &batch.stream.source, body::count(&batch, first, batch.events.len()));
+                        add(&mut left, &batch.stream.source, batch.count(first..batch.events.len()));
                         read.extend(sent(&batch, first));
                         spill.acknowledged(&batch, batch.events.len());
                     }

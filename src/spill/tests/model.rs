@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use rustix::io::Errno;
 
-use super::super::{LaneRow, Loaded, Piece, Spill, body};
+use super::super::{LaneRow, Loaded, Piece, Spill};
 use super::faults::{Faulty, Kind};
 use super::rig::{Maker, Rig, Sent, sent, sum};
 use crate::batch::Batch;
@@ -117,7 +117,7 @@ impl World {
         assert!(places.iter().all(|place| place.seq == self.tail));
         self.tail += 1;
         for (place, (mut batch, first, held)) in places.into_iter().zip(batches) {
-            let counts = (first..=batch.events.len()).map(|end| body::count(&batch, first, end)).collect();
+            let counts = (first..=batch.events.len()).map(|end| batch.count(first..end)).collect();
             let expected = Expected { source: Arc::clone(&batch.stream.source), messages: sent(&batch, first), counts, acked: 0, held };
             self.all.insert((place.seq, place.run), expected.clone());
             self.records.insert((place.seq, place.run), expected);

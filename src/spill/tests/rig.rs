@@ -110,8 +110,23 @@ impl Maker {
             copy: None,
             extras: Vec::new(),
             part_headers,
+            routed: 0,
             charge,
         }
+    }
+
+    /// A batch of every `nth` of these, as if rules had given the others to another lane.
+    pub(super) fn share(&mut self, lines: &[Line], nth: usize) -> Batch {
+        let all = self.before;
+        let mut batch = Batch { routed: 99, ..self.batch(lines) };
+        let mut starts = LineStarts::of(&batch);
+        let lines: Vec<u64> = batch.events.iter().map(|event| starts.next(event)).collect();
+        let mut kept = (0_usize..).map(|index| index % nth == 0);
+        batch.events.retain(|_| kept.next().unwrap());
+        batch.line_start = lines[0];
+        self.before = all;
+        self.before += batch.count_from(0);
+        batch
     }
 
     /// A batch of whole lines.

@@ -199,6 +199,7 @@ fn a_source_that_was_of_another_type_before_begins_a_log_of_its_own() {
         begun_at: 0,
         position,
         feeds: Vec::new(),
+        routed: 0,
     };
     rig.streams.insert(StreamId(1), file.clone());
     rig.open();
