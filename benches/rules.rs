@@ -85,7 +85,7 @@ fn least(text: &[u8], mut work: impl FnMut(Batch)) -> f64 {
 
 fn with(rules: Vec<(When, Action)>, text: &[u8]) -> f64 {
     let rules = rules.into_iter().enumerate().map(|(at, (when, action))| Rule::new(&at.to_string(), when, action)).collect();
-    let mut engine = Engine::new(&rules, ("web", "file"), TimeZone::UTC, Room { message: 1 << 16, text: Some(1 << 19) })
+    let mut engine = Engine::new(&rules, ("web", "file"), TimeZone::UTC, Room { message: 1 << 16, text: Some(1 << 19), whole: 1 << 20 })
         .expect("a rule that concerns the source");
     least(text, |mut batch| drop(engine.run(&mut batch, |_, _| Began::default())))
 }

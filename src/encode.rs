@@ -101,6 +101,8 @@ pub struct Room {
     pub message: usize,
     /// What a message's text and its fields may take in JSON, bytes; `None`: the format has no fields.
     pub text: Option<usize>,
+    /// What the whole of a message may take, bytes.
+    pub whole: usize,
 }
 
 impl Settings {
@@ -108,7 +110,7 @@ impl Settings {
     #[must_use]
     pub fn room(&self) -> Room {
         let text = (self.format != Format::Raw).then(|| json::Json::new(&self.before_rewriting()).text_room());
-        Room { message: always_fits(self), text }
+        Room { message: always_fits(self), text, whole: self.before_rewriting().max_event }
     }
 }
 

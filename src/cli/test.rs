@@ -1,6 +1,8 @@
 //! `logferry test`: what becomes of lines under the rules, and the message that would be sent; and the `[[test]]` tables of the configuration,
 //! which `check` runs. Needs neither Kafka nor a daemon.
 
+mod entry;
+
 use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -27,7 +29,7 @@ const LONGEST: usize = 1 << 20;
 /// Options of `logferry test`.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// The source whose lines they are, of type file or syslog [default: the first one]
+    /// The source whose lines they are; of a journal they are those of `journalctl -o json`, or messages alone [default: the first one]
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
     /// The path of the file that the lines are of, for rules that ask for it
@@ -53,19 +55,22 @@ pub struct Trial {
     encoder: Encoder,
     stream: Arc<Stream>,
     offset: u64,
+    /// How messages look, of a source of type journald.
+    journal: Option<encode::Settings>,
 }
 
 impl Trial {
     /// For lines of this source as if of a file at `path`; `None` if there is no such source whose lines can be tried.
     #[must_use]
     pub fn new(config: &Config, source: &str, path: &str) -> Option<Trial> {
-        let (name, kind) = config.types().into_iter().find(|(name, kind)| **name == *source && *kind != "journald")?;
+        let (name, kind) = config.types().into_iter().find(|(name, _)| **name == *source)?;
         let topic = config.named.iter().find(|named| named.name == name).map(|named| Arc::clone(&named.topic))?;
         let syslog = config.syslogs.iter().find(|syslog| syslog.name == name);
         let zone = syslog.map_or(jiff::tz::TimeZone::UTC, |syslog| syslog.zone.clone());
         let encode = encode::Settings { zone: zone.clone(), ..config.encode.clone() };
         let origin = match kind {
             "syslog" => Origin::Arrivals { peer: "192.0.2.1".into(), transport: Transport::Tcp },
+            "journald" => Origin::Finished,
             _ => Origin::File(path.as_bytes().into()),
         };
         Some(Trial {
@@ -73,6 +78,7 @@ impl Trial {
             encoder: Encoder::new(&encode),
             stream: Arc::new(Stream { id: StreamId(0), source: name, key: Box::default(), origin, topic }),
             offset: 0,
+            journal: (kind == "journald").then_some(encode),
         })
     }
 
@@ -87,16 +93,25 @@ impl Trial {
 
     /// What becomes of this line.
     pub fn line(&mut self, line: &[u8]) -> Outcome {
-        let mut batch = self.batch(line);
+        let entry = self.entry(line);
+        let mut batch = self.batch(entry.as_deref().unwrap_or(line));
         if let Some(sifted) = self.engine.as_mut().and_then(|engine| engine.run(&mut batch, |_, _| Began::default()))
             && let Some((rule, _)) = sifted.by_rule.first()
         {
             return Outcome::Dropped(rule.to_string());
         }
         let text = |batch: &Batch| batch.events.first().map(|event| batch.event_bytes(event).to_vec()).unwrap_or_default();
-        let message = text(&batch);
+        let is_json = self.journal.as_ref().is_some_and(|encode| encode.format != encode::Format::Raw);
+        let message = if is_json { entry::message_of(&text(&batch)) } else { text(&batch) };
         let (batch, _) = self.encoder.encode(batch, Vec::new());
         Outcome::Kept(message, text(&batch))
+    }
+
+    /// Of a journal, what its source makes of the line; in `raw` that is the message.
+    fn entry(&self, line: &[u8]) -> Option<Vec<u8>> {
+        let encode = self.journal.as_ref()?;
+        let json = entry::rendered(line, &encode.host, &self.stream.source);
+        Some(if encode.format == encode::Format::Raw { entry::message_of(&json) } else { json })
     }
 
     fn batch(&mut self, line: &[u8]) -> Batch {
@@ -144,10 +159,10 @@ pub fn run(path: &Path, options: &Options) -> ExitCode {
         }
     };
     let types = config.types();
-    let first = types.iter().find(|(_, kind)| *kind != "journald").map(|(name, _)| name.to_string());
+    let first = types.first().map(|(name, _)| name.to_string());
     let source = options.source.clone().or(first).unwrap_or_default();
     let Some(mut trial) = Trial::new(&config, &source, &options.path) else {
-        eprint(&format!("there is no source {source:?} of type file or syslog whose lines could be tried; name one with --source\n"));
+        eprint(&format!("there is no source {source:?} whose lines could be tried; name one with --source\n"));
         return ExitCode::from(2);
     };
     let result = match &options.input {
@@ -291,6 +306,39 @@ redact = { pattern = "email" }
             tried += 1;
         }
         assert!(tried >= 9, "{tried}");
+    }
+
+    #[test]
+    fn an_entry_of_the_journal_is_known_by_its_unit_and_its_fields() {
+        let rules = r#"
+[[source]]
+name = "journal"
+type = "journald"
+[[rule]]
+when = { unit = "ssh", fields = { "journal._COMM" = "sshd" } }
+route = { topic = "security" }
+[[rule]]
+when = { unit = "cron*", severity = "info" }
+drop = true
+"#;
+        let input = concat!(
+            r#"{"MESSAGE":"\u0041 from ann@example.org","_SYSTEMD_UNIT":"ssh.service","PRIORITY":"6","_COMM":"sshd","_CMDLINE":"x ann@example.org","__CURSOR":"c"}"#,
+            "\n",
+            r#"{"MESSAGE":[114,117,110],"_SYSTEMD_UNIT":"cron.service","PRIORITY":"6"}"#,
+            "\njust text\n"
+        );
+        let mut out = Vec::new();
+        lines(&mut Trial::new(&config(rules), "journal", "").unwrap(), &mut input.as_bytes(), &mut out).unwrap();
+        let told = String::from_utf8(out).unwrap();
+        let told: Vec<&str> = told.lines().collect();
+        assert!(
+            told[0].starts_with("kept, to security: {\"v\":1,") && told[0].contains(r#""message":"A from [email]","unit":"ssh.service""#),
+            "{}",
+            told[0]
+        );
+        assert!(told[0].contains(r#""_CMDLINE":"x [email]""#), "{}", told[0]);
+        assert!(told[1].starts_with("dropped by \"rule-5\""), "{}", told[1]);
+        assert!(told[2].starts_with("kept, to t: "), "{}", told[2]);
     }
 
     #[test]

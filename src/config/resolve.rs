@@ -11,6 +11,7 @@ use figment::value::{Dict, Value};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::collect::Collected;
+use super::document::Node;
 use super::problem::{Fault, Origin, Problem, Problems};
 use super::schema::{self, Raw, RawAgent, RawSpill, Unset};
 use super::sources::{self, Sources};
@@ -35,6 +36,8 @@ pub struct Findings<'a> {
     pub warnings: Vec<String>,
     /// Where each key and table was written.
     pub origins: BTreeMap<String, Origin>,
+    /// Sources with what each is to refuse first, until rules are known.
+    pub shed_first: Vec<(Arc<str>, Vec<String>, Origin)>,
     main: Option<Origin>,
     /// Whether a file could not be read, so that nothing may be called missing.
     pub incomplete: bool,
@@ -80,7 +83,7 @@ pub fn resolve(mut collected: Collected, machine: &Machine<'_>) -> Result<Config
     let problems = std::mem::take(&mut collected.problems);
     let (main, incomplete) = (collected.main.take(), collected.incomplete);
     let (figment, origins) = merge(collected, machine);
-    let mut found = Findings { machine, problems, warnings: Vec::new(), origins, main, incomplete };
+    let mut found = Findings { machine, problems, warnings: Vec::new(), shed_first: Vec::new(), origins, main, incomplete };
     let raw: Raw = figment.extract().map_err(|error| internal(&mut found, &error))?;
 
     for key in schema::KEYS.iter().filter(|key| key.unset == Unset::Required && !key.path.starts_with("source.")) {
@@ -131,12 +134,24 @@ pub fn resolve(mut collected: Collected, machine: &Machine<'_>) -> Result<Config
         warnings: Vec::new(),
         shown,
     };
-    (config.rules, config.tests) = super::rules::judge(lists, &config.types(), machine, &mut found.problems);
-    config.files.iter_mut().filter(|file| file.multiline.is_none()).for_each(|file| {
-        file.multiline = super::rules::joined_for(&config.rules, &file.name);
-    });
+    rules(&mut config, lists, machine, &mut found);
     topics(&config, &mut found);
     if found.problems.is_empty() { Ok(Config { warnings: found.warnings, ..config }) } else { Err(sorted(&mut found)) }
+}
+
+/// The rules, and what of sources depends on them.
+fn rules(config: &mut Config, lists: (Vec<Node>, Vec<Node>), machine: &Machine<'_>, found: &mut Findings<'_>) {
+    let raw = config.encode.format == Format::Raw;
+    (config.rules, config.tests) = super::rules::judge(lists, (&config.types(), raw), machine, &mut found.problems);
+    for file in config.files.iter_mut().filter(|file| file.multiline.is_none()) {
+        file.multiline = super::rules::joined_for(&config.rules, &file.name);
+    }
+    for (source, names, origin) in std::mem::take(&mut found.shed_first) {
+        let first = super::rules::shed_first(&config.rules, (&source, &names), &origin, &mut found.problems);
+        if let Some(settings) = config.syslogs.iter_mut().find(|settings| settings.name == source) {
+            settings.shed_first = first;
+        }
+    }
 }
 
 /// `agent.state_dir`, whatever is wrong elsewhere.

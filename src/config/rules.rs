@@ -16,6 +16,7 @@ use crate::rules::parse::Form;
 use crate::rules::when::{Of, When};
 use crate::rules::{Action, Rule};
 use crate::source::multiline::Multiline;
+use crate::source::syslog::arrival::shed::First;
 pub use actions::ACTIONS;
 use actions::action;
 pub use conditions::CONDITIONS;
@@ -25,18 +26,23 @@ pub use tests::{Expected, Test};
 
 /// How many rules there may be; each event may be asked by all of them.
 const MOST_RULES: usize = 1000;
-/// Builds the rules and the tests of them from the lists of both; `sources` are the names and types there are.
+/// Builds the rules and the tests of them from the lists of both; `sources` are the names and types there are, `raw` says whether that is the format.
 pub fn judge(
     (rules, tests): (Vec<Node>, Vec<Node>),
-    sources: &[(Arc<str>, &'static str)],
+    (sources, raw): (&[(Arc<str>, &'static str)], bool),
     machine: &Machine<'_>,
     problems: &mut Vec<Problem>,
 ) -> (Arc<[Rule]>, Vec<Test>) {
-    (self::rules(rules, sources, machine, problems), self::tests::tests(tests, sources, problems))
+    (self::rules(rules, (sources, raw), machine, problems), self::tests::tests(tests, sources, problems))
 }
 
 /// Builds the rules; `sources` are the names and types there are. A rule that is wrong is told and left out.
-fn rules(lists: Vec<Node>, sources: &[(Arc<str>, &'static str)], machine: &Machine<'_>, problems: &mut Vec<Problem>) -> Arc<[Rule]> {
+fn rules(
+    lists: Vec<Node>,
+    (sources, raw): (&[(Arc<str>, &'static str)], bool),
+    machine: &Machine<'_>,
+    problems: &mut Vec<Problem>,
+) -> Arc<[Rule]> {
     let mut rules: Vec<Rule> = Vec::new();
     let mut names: BTreeMap<String, Origin> = BTreeMap::new();
     let tables = tables(lists, "rule", problems);
@@ -64,16 +70,18 @@ fn rules(lists: Vec<Node>, sources: &[(Arc<str>, &'static str)], machine: &Machi
         let known: Vec<&str> = ["name", "when"].into_iter().chain(ACTIONS.iter().map(|(name, _)| *name)).collect();
         table.end(&known, problems);
         let (Some(when), Some(action)) = (when, action) else { continue };
-        for (source, _) in sources.iter().filter(|(_, kind)| *kind == "journald") {
-            if !when.of(&Of { source, kind: "journald", path: None, fields: true }).is_never() {
-                let wrong = format!(
-                    "the rule {name:?} reaches the source {source:?} of type journald, whose entries rules can't look into in this version"
-                );
-                problems.push(Fault::new(wrong, "add type = [\"file\", \"syslog\"] to its condition").at(&origin, "rule.when"));
-            }
+        let journal = sources
+            .iter()
+            .find(|(source, kind)| *kind == "journald" && !when.of(&Of { source, kind: "journald", path: None, fields: true }).is_never());
+        if let Some((source, _)) = journal.filter(|_| raw && when.asks_more()) {
+            let wrong = format!(
+                "the rule {name:?} asks entries of the source {source:?} of type journald for more than their message, and in kafka.format = \"raw\" they have no more"
+            );
+            let right = "use another format, or what the source can select by: units, priority, identifiers, matches; or add type = [\"file\", \"syslog\"]";
+            problems.push(Fault::new(wrong, right).at(&origin, "rule.when"));
         }
         let finds = |action: &Action| matches!(action, Action::Parse(_) | Action::Set(_));
-        if (when.asks_fields() || asks_fields(&action)) && !rules.iter().any(|rule| finds(&rule.action)) {
+        if journal.is_none() && (when.asks_fields() || asks_fields(&action)) && !rules.iter().any(|rule| finds(&rule.action)) {
             let wrong = format!("the rule {name:?} asks for fields, and no rule before it has found any");
             problems.push(Fault::new(wrong, "put a rule with parse or set before it").at(&origin, "rule"));
         }
@@ -93,6 +101,30 @@ fn asks_fields(action: &Action) -> bool {
         Action::RateLimit(_, by) => by.as_ref().is_some_and(crate::rules::template::Template::needs_fields),
         Action::Drop | Action::Keep | Action::Redact(_) | Action::Parse(_) => false,
     }
+}
+
+/// The conditions of the rules that name what a full syslog source refuses first.
+pub(super) fn shed_first(rules: &[Rule], (source, names): (&str, &[String]), origin: &Origin, problems: &mut Vec<Problem>) -> First {
+    let mut classes = Vec::new();
+    for name in names {
+        let fault = match rules.iter().find(|rule| *rule.name == **name) {
+            None => Fault::new(format!("there is no rule {name:?}"), "name rules as their name key does"),
+            Some(rule) if rule.when.asks_fields() => Fault::new(
+                format!("the rule {name:?} asks for fields, which are not found yet when a message comes"),
+                "name one that asks for message, app, severity, facility",
+            ),
+            Some(rule) => {
+                let when = rule.when.of(&Of { source, kind: "syslog", path: Some(b""), fields: true });
+                if !when.is_never() {
+                    classes.push((Arc::clone(&rule.name), when));
+                    continue;
+                }
+                Fault::new(format!("the rule {name:?} reaches no message of this source"), "name one that does")
+            }
+        };
+        problems.push(fault.at(origin, "source.shed_first"));
+    }
+    First::new(classes)
 }
 
 /// Lines of containers that hold parts of one are joined where a rule takes them apart.

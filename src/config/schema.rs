@@ -234,6 +234,7 @@ pub const KEYS: &[Key] = &[
     only(LINES, entry("source.multiline.timeout", Kind::Time { min: 10, max: 600_000, off: false }, Nothing, "Without another line for so long it is complete. 10ms to 10m, default: 1s.")),
     only(SYSLOG, entry("source.listen", Kind::Addresses, Required, "Where it listens: udp://, tcp://, tls:// and relp:// with an IP address and port, unix:// and unixgram:// with a path, systemd:// with a name.")),
     only(SYSLOG, entry("source.when_full", WHEN_FULL, Nothing, "What happens without room: block lets senders wait, shed refuses the least important and counts them. Default: shed for udp and unixgram, block for the others.")),
+    only(SYSLOG, entry("source.shed_first", Kind::Words, Nothing, "Names of rules: messages for which their conditions hold are refused before all others, from 80 % of the room on, where something is refused.")),
     only(SYSLOG, entry("source.timezone", Kind::Zone, Is("UTC"), "The zone of times that name none: UTC, local, or a name as Europe/Berlin.")),
     only(SYSLOG, entry("source.max_message_size", Kind::Size { min: KIB, max: 16 * MIB }, Is("64KiB"), "The longest message. 1KiB to 16MiB.")),
     only(SYSLOG, entry("source.too_long", TOO_LONG, Is("split"), "A longer message: split ships it in parts, truncate cuts its end off and counts that.")),
@@ -472,6 +473,8 @@ pub struct RawSyslog {
     #[serde(default)]
     pub listen: Vec<String>,
     pub when_full: Option<String>,
+    #[serde(default)]
+    pub shed_first: Vec<String>,
     pub timezone: String,
     pub max_message_size: Size,
     pub too_long: String,

@@ -20,6 +20,7 @@ use crate::source::journald::{self, discover, filter, render};
 use crate::source::multiline::{Lines, Multiline, Own, ready};
 use crate::source::syslog;
 use crate::source::syslog::arrival::WhenFull;
+use crate::source::syslog::arrival::shed::First;
 use crate::source::syslog::frame::TooLong;
 use crate::source::syslog::intake::Transport;
 use crate::source::syslog::listen::address::Address;
@@ -213,6 +214,10 @@ fn syslog(
             found.warnings.push(format!("source {name:?}: {address}: the kernel drops datagrams when its buffer is full, and networks lose them; what the kernel drops is counted. tcp:// or relp:// lose nothing"));
         }
     }
+    if !raw.shed_first.is_empty() {
+        let origin = origins.get("source.shed_first").cloned().unwrap_or(Origin::Default(""));
+        found.shed_first.push((Arc::clone(&name), raw.shed_first, origin));
+    }
     if let Some(Err(words)) = tls.as_ref().filter(|_| encrypted).map(tls::load) {
         found.warnings.push(format!("source {name:?}: {words}; tls:// takes no connection before that is right"));
     }
@@ -220,6 +225,7 @@ fn syslog(
         name,
         topic,
         listen,
+        shed_first: First::default(),
         when_full: raw.when_full.map(|word| if word == "shed" { WhenFull::Shed } else { WhenFull::Block }),
         zone: kinds::zone(&raw.timezone).unwrap_or(jiff::tz::TimeZone::UTC),
         max_message_size: raw.max_message_size.0,

@@ -240,8 +240,7 @@ fn routing(lanes: &Lanes, rules: Engine) -> Result<Routing, StartError> {
 /// A lane that they need can't begin; the old ones hold then.
 pub(super) fn exchange_rules(config: &Config, lanes: &Lanes, name: &str, source: &Source) -> Result<(), StartError> {
     let types = config.types();
-    // Rules don't concern the journal.
-    let Some((_, kind)) = types.iter().find(|(known, kind)| **known == *name && *kind != "journald") else { return Ok(()) };
+    let Some((_, kind)) = types.iter().find(|(known, _)| **known == *name) else { return Ok(()) };
     let encode = config.syslogs.iter().find(|settings| *settings.name == *name).map_or(config.encode.clone(), |it| encoded(config, it));
     let room = encode.room();
     tracing::debug!(source = name, kind, "other rules");

@@ -2,6 +2,7 @@
 //! is. What happens to one event is in `engine/event.rs`. Pure.
 
 mod event;
+mod journal;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -72,6 +73,8 @@ struct Decided {
 #[derive(Debug)]
 pub struct Engine {
     rules: Arc<[Rule]>,
+    /// The source's events are entries of the journal, as JSON.
+    entries: bool,
     /// Whether some rule gives events more than their text.
     enriches: bool,
     /// Whether some rule gives lines of files a severity, or a facility and a program as well.
@@ -106,8 +109,10 @@ struct Round {
 }
 
 /// Which rules can concern a source.
+#[expect(clippy::struct_excessive_bools, reason = "each is an answer of its own")]
 struct Reach {
     any: bool,
+    entries: bool,
     topics: Vec<Arc<str>>,
     enriches: bool,
     gives_severity: bool,
@@ -119,7 +124,7 @@ impl Reach {
         let reaches = |rule: &Rule, fields: bool| !rule.when.of(&of(fields)).is_never();
         let gives = |rule: &Rule| matches!(rule.action, Action::Severity(_) | Action::Parse(Form::Syslog));
         let gives_severity = kind == "file" && rules.iter().any(|rule| gives(rule) && reaches(rule, false));
-        let fields = kind == "syslog" || gives_severity;
+        let fields = kind == "syslog" || kind == "journald" || gives_severity;
         let any = rules.iter().any(|rule| reaches(rule, fields));
         let mut topics: Vec<Arc<str>> = Vec::new();
         for rule in rules.iter().filter(|rule| reaches(rule, fields)) {
@@ -128,7 +133,9 @@ impl Reach {
         }
         topics.sort();
         topics.dedup();
-        Reach { any, topics, enriches: rules.iter().any(|rule| rule.action.enriches() && reaches(rule, fields)), gives_severity }
+        // Entries are written anew here, and not by the encoder.
+        let enriches = kind != "journald" && rules.iter().any(|rule| rule.action.enriches() && reaches(rule, fields));
+        Reach { any, topics, enriches, gives_severity, entries: kind == "journald" }
     }
 }
 
@@ -157,6 +164,7 @@ impl Engine {
             topics: reach.topics.as_slice().into(),
             number: if reach.topics.is_empty() { 0 } else { number(rules) },
             lanes: Vec::new(),
+            entries: reach.entries && room.text.is_some(),
             enriches: reach.enriches,
             gives_severity: reach.gives_severity,
             rules: Arc::clone(rules),
@@ -277,7 +285,7 @@ impl Engine {
             return Arc::clone(plan);
         }
         let of = Of::stream(&batch.stream);
-        let of = Of { fields: of.fields || self.gives_severity, ..of };
+        let of = Of { fields: of.fields || self.gives_severity || self.entries, ..of };
         let steps = self.rules.iter().enumerate().map(|(rule, known)| (rule, known.when.of(&of)));
         let steps: Vec<_> = steps.filter(|(_, when)| !when.is_never()).collect();
         let first = When::any_of_these(steps.iter().map(|(_, when)| when));

@@ -38,6 +38,12 @@ pub struct Fields {
 }
 
 impl Fields {
+    /// No field.
+    #[must_use]
+    pub const fn none() -> Fields {
+        Fields { bytes: Vec::new(), list: Vec::new() }
+    }
+
     /// Forgets all of them.
     pub fn clear(&mut self) {
         self.bytes.clear();
@@ -120,11 +126,7 @@ impl Fields {
     /// The same as text: of a string what it stands for, of all else how it is written. `None` also for `null`.
     #[must_use]
     pub fn text(&self, path: &[u8]) -> Option<Cow<'_, [u8]>> {
-        match self.get(path)? {
-            Value::Json(b"null") => None,
-            Value::Text(text) => Some(Cow::Borrowed(text)),
-            Value::Json(json) => Some(plain(json)),
-        }
+        as_text(self.get(path)?)
     }
 
     /// Takes a field away; says whether it was there. A name with dots reaches no deeper than [`Fields::put`] does.
@@ -199,8 +201,17 @@ fn string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
 }
 
+/// A value as text: of a string what it stands for, of all else how it is written; `None` for `null`.
+pub(crate) fn as_text(value: Value<'_>) -> Option<Cow<'_, [u8]>> {
+    match value {
+        Value::Json(b"null") => None,
+        Value::Text(text) => Some(Cow::Borrowed(text)),
+        Value::Json(json) => Some(plain(json)),
+    }
+}
+
 /// What is behind the dots of `path` in this object.
-fn inside<'a>(json: &'a [u8], path: &[u8]) -> Option<Value<'a>> {
+pub(crate) fn inside<'a>(json: &'a [u8], path: &[u8]) -> Option<Value<'a>> {
     let named = |name: &[u8]| whole_members(json).find(|(known, _)| is(known, name)).map(|(_, value)| value);
     if let Some(value) = named(path) {
         return Some(Value::Json(value));

@@ -111,10 +111,7 @@ impl Template {
 impl Place {
     /// Appends the value; false if there is none.
     fn put(&self, look: &Look<'_>, out: &mut Vec<u8>) -> bool {
-        let of_fields = |name: &str, out: &mut Vec<u8>| {
-            let found = look.fields.and_then(|fields| fields.text(name.as_bytes()));
-            found.map(|value| out.extend_from_slice(&value)).is_some()
-        };
+        let of_fields = |name: &str, out: &mut Vec<u8>| look.field(name.as_bytes()).map(|value| out.extend_from_slice(&value)).is_some();
         let value = match self {
             Place::Source => Some(look.source),
             Place::Path => Some(look.path).filter(|path| !path.is_empty()),

@@ -21,7 +21,7 @@ use crate::encode::Room;
 use crate::ledger::Count;
 use crate::settlement::Began;
 
-const ROOM: Room = Room { message: 1 << 10, text: Some(1 << 14) };
+const ROOM: Room = Room { message: 1 << 10, text: Some(1 << 14), whole: 1 << 15 };
 
 fn batch(lines: &[&str]) -> Batch {
     let (mut bytes, mut events) = (Vec::new(), Vec::new());
@@ -416,4 +416,102 @@ fn all_parts_of_an_event_go_where_its_first_does() {
     };
     assert_eq!([lane("first", 1, false), lane("second", 2, false), lane("third", 3, true)], [[1], [1], [1]]);
     assert_eq!([lane("other", 1, false), lane("first", 2, true)], [[0], [0]]);
+}
+
+/// An entry of the journal as its source renders it.
+fn entries(all: &[&str]) -> Batch {
+    let batch = batch(all);
+    let Stream { id, source, key, topic, .. } = &*batch.stream;
+    let stream = Stream { id: *id, source: source.clone(), key: key.clone(), origin: Origin::Finished, topic: topic.clone() };
+    Batch { stream: Arc::new(stream), ..batch }
+}
+
+fn journal_engine(rules: Vec<(When, Action)>) -> Option<Engine> {
+    let rules = rules.into_iter().enumerate().map(|(at, (when, action))| Rule::new(&format!("rule-{}", at + 1), when, action));
+    Engine::new(&rules.collect(), ("web", "journald"), TimeZone::UTC, ROOM)
+}
+
+#[test]
+fn entries_of_the_journal_are_asked_and_changed_as_json() {
+    let unit = |name: &str| When::Unit(vec![crate::source::journald::filter::unit_pattern(name).unwrap()]);
+    let entry = |message: &str, unit: &str, priority: u8| {
+        format!(
+            r#"{{"v":1,"timestamp":"2026-01-01T00:00:00Z","severity":"info","message":"{message}","unit":"{unit}","priority":{priority},"pid":7,"journal":{{"_CMDLINE":"to a@b.de","SYSLOG_FACILITY":"4"}}}}"#
+        )
+    };
+    let rules = vec![
+        (unit("cron"), Action::Drop),
+        (When::Severity(1 << 7), Action::Drop),
+        (When::Field((*b"journal.SYSLOG_FACILITY").into(), Test::Is(vec![(*b"5").into()])), Action::Drop),
+        (When::All(vec![When::Facility(1 << 4), message("^say \"@")]), redact("email", "*")),
+        (message("^level="), Action::Parse(Form::Logfmt { message: None })),
+        (When::Field((*b"level").into(), Test::Exists(true)), Action::Severity(Severity::Of((*b"level").into()))),
+        (unit("x*"), Action::Set(vec![((*b"who").into(), Template::read("{fields.unit}/{pid}/{journal._CMDLINE}").unwrap())])),
+    ];
+    let all = [
+        entry("plain", "ssh.service", 6),
+        entry("dropped", "cron.service", 6),
+        entry("debug", "ssh.service", 7),
+        entry(r#"say \"@ a@b.de"#, "ssh.service", 6),
+        entry("level=error", "ssh.service", 6),
+        entry("x", "x.timer", 6),
+    ];
+    let mut batch = entries(&all.each_ref().map(String::as_str));
+    let start = batch.events[0].start;
+    let sifted = journal_engine(rules).unwrap().run(&mut batch, |_, _| Began::default()).unwrap();
+    assert_eq!(sifted.filtered.events, 2);
+    let left = texts(&batch);
+    assert_eq!((left[0].as_str(), batch.events[0].start), (all[0].as_str(), start), "what no rule touches stays where it is");
+    assert_eq!(left[1], all[3].replace("a@b.de", "*"), "message and other fields");
+    assert_eq!(left[2], all[4].replace(r#""severity":"info""#, r#""severity":"error""#).replace("}}", r#"},"fields":{"level":"error"}}"#));
+    assert_eq!(left[3], all[5].replace("}}", r#"},"fields":{"who":"x.timer/7/to a@b.de"}}"#));
+    assert!(batch.extras.is_empty());
+}
+
+#[test]
+fn what_makes_an_entry_too_long_is_left_out_told_and_counted() {
+    let long = format!(r#"{{"message":"{}","unit":"a","journal":{{}},"labels":{{}}}}"#, "x".repeat(800));
+    let all: Vec<(When, Action)> =
+        vec![(When::All(vec![]), Action::Set(vec![((*b"copy").into(), Template::read(&"{message}".repeat(50)).unwrap())]))];
+    let rules: Arc<[Rule]> = all.into_iter().map(|(when, action)| Rule::new("copies", when, action)).collect();
+    let mut engine = Engine::new(&rules, ("web", "journald"), TimeZone::UTC, ROOM).unwrap();
+    let mut batch = entries(&[&long]);
+    assert_eq!(engine.run(&mut batch, |_, _| Began::default()), None);
+    assert_eq!(texts(&batch)[0], long.replace(r#","unit""#, r#","parse_error":"rule copies made more than fits into a message","unit""#));
+    assert_eq!(rules[0].tally.done().errors, 1);
+}
+
+#[test]
+fn in_raw_an_entry_is_its_message() {
+    let rules: Arc<[Rule]> = [Rule::new("a", message("secret"), redact("email", "*"))].into();
+    let mut engine = Engine::new(&rules, ("web", "journald"), TimeZone::UTC, Room { text: None, ..ROOM }).unwrap();
+    let mut batch = entries(&["secret a@b.de", "a@b.de"]);
+    engine.run(&mut batch, |_, _| Began::default());
+    assert_eq!(texts(&batch), ["secret *", "a@b.de"]);
+}
+
+proptest! {
+    #[test]
+    fn whatever_an_entry_is_rules_leave_json_of_it(texts in prop::collection::vec(any::<String>(), 4), bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        let entry = format!(r#"{{"message":{},"message_base64":"AA==","unit":{},"journal":{{{}:{}}},"labels":{{}}}}"#, quoted(&texts[0]), quoted(&texts[1]), quoted(&texts[2]), quoted(&texts[3]));
+        let rules = || vec![
+            (When::All(vec![]), Action::Redact(Redact { find: Find::Regex(Regex::new("(?s).").unwrap()), with: b"\"".to_vec(), hash: None })),
+            (When::All(vec![]), Action::Set(vec![((*b"f").into(), Template::read("{message}{unit|}").unwrap())])),
+            (When::All(vec![]), Action::Severity(Severity::Is(3))),
+        ];
+        let mut batch = entries(&[&entry]);
+        journal_engine(rules()).unwrap().run(&mut batch, |_, _| Began::default());
+        let value: serde_json::Value = serde_json::from_slice(batch.event_bytes(&batch.events[0])).unwrap();
+        let marks = "\"".repeat(texts[0].chars().count());
+        prop_assert_eq!(&value["message"], &marks);
+        prop_assert_eq!(&value["fields"]["f"], &format!("{marks}{}", texts[1]));
+        prop_assert_eq!(&value["journal"][&texts[2]], &"\"".repeat(texts[3].chars().count()));
+        prop_assert!(value.get("message_base64").is_none() || texts[0].is_empty());
+        // What is no entry is no reason to stop.
+        let mut other = entries(&[""]);
+        other.bytes = bytes.clone();
+        other.events[0] = Event::whole(0, u32::try_from(bytes.len()).unwrap(), 0, 1);
+        journal_engine(rules()).unwrap().run(&mut other, |_, _| Began::default());
+    }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use regex::bytes::{Regex, RegexSet};
 
-use super::fields::Fields;
+use super::fields::{Fields, as_text, inside};
 use crate::batch::{Origin, Stream};
 use crate::source::file::discover::Pattern;
 
@@ -31,6 +31,8 @@ pub enum When {
     Message(Vec<Regex>),
     /// Its program, of a syslog message, is one of these.
     App(Vec<Box<[u8]>>),
+    /// Its unit, of an entry of the journal, matches one of these.
+    Unit(Vec<Regex>),
     /// Its severity (0 emergency to 7 debug), of a syslog message, has its bit set here.
     Severity(u8),
     /// Its facility (0 to 23), of a syslog message, has its bit set here.
@@ -112,6 +114,23 @@ pub struct Look<'a> {
     pub source: &'a [u8],
     /// The file's path as first seen; empty if it is no file.
     pub path: &'a [u8],
+    /// The unit, if it is known.
+    pub unit: Option<&'a [u8]>,
+    /// An entry of the journal as it came, a JSON object: its members are fields as well, where rules have found none of the name.
+    pub entry: Option<&'a [u8]>,
+    /// Its member `journal`, where rules have changed that.
+    pub journal: Option<&'a Fields>,
+}
+
+impl<'a> Look<'a> {
+    /// The field of this name, as text.
+    #[must_use]
+    pub fn field(&self, name: &[u8]) -> Option<Cow<'a, [u8]>> {
+        self.fields.and_then(|fields| fields.text(name)).or_else(|| match self.journal {
+            Some(journal) if name.starts_with(b"journal") => journal.text(name),
+            _ => as_text(inside(self.entry?, name)?),
+        })
+    }
 }
 
 /// What is known of a stream before its first event.
@@ -190,6 +209,7 @@ impl When {
                 }
             },
             When::App(_) | When::Severity(_) | When::Facility(_) if !of.fields => NEVER,
+            When::Unit(_) if of.kind != "journald" => NEVER,
             other => other.clone(),
         }
     }
@@ -205,6 +225,17 @@ impl When {
         }
     }
 
+    /// Whether it asks for more than the message, which is all that an entry of the journal is in `raw`.
+    #[must_use]
+    pub fn asks_more(&self) -> bool {
+        match self {
+            When::All(all) | When::Any(all) => all.iter().any(When::asks_more),
+            When::Not(not) => not.asks_more(),
+            When::App(_) | When::Unit(_) | When::Severity(_) | When::Facility(_) | When::Field(..) => true,
+            When::Source(_) | When::Type(_) | When::Path(_) | When::Message(_) => false,
+        }
+    }
+
     /// Whether it holds for an event; what the stream decides was reduced before.
     #[must_use]
     pub fn holds(&self, look: &Look<'_>) -> bool {
@@ -216,7 +247,8 @@ impl When {
             When::App(names) => look.app.is_some_and(|app| names.iter().any(|name| **name == *app)),
             When::Severity(bits) => look.severity.is_some_and(|code| code < 8 && bits & (1 << code) != 0),
             When::Facility(bits) => look.facility.is_some_and(|code| code < 24 && bits & (1 << code) != 0),
-            When::Field(path, test) => test.holds(look.fields.and_then(|fields| fields.text(path))),
+            When::Unit(units) => look.unit.is_some_and(|name| units.iter().any(|unit| unit.is_match(name))),
+            When::Field(path, test) => test.holds(look.field(path)),
             When::Source(_) | When::Type(_) | When::Path(_) => false,
         }
     }

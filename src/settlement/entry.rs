@@ -219,7 +219,9 @@ impl Entry {
     /// What was settled beyond the position will be sent again: offsets from here on count otherwise.
     pub(super) fn unmark(&mut self) {
         let at = self.row.position.offset;
-        self.feeds.iter_mut().for_each(|feed| feed.row.mark = feed.row.mark.min(at));
+        for feed in &mut self.feeds {
+            (feed.row.mark, feed.began) = (feed.row.mark.min(at), 0);
+        }
     }
 
     /// Rules of this number give lanes their shares from now on. Where others did, what they gave beyond the position hides nothing any more.
@@ -229,8 +231,8 @@ impl Entry {
             return 0;
         }
         self.row.routed = routed;
+        let again = self.feeds.iter().map(|feed| feed.began).max().unwrap_or(0);
         self.unmark();
-        let again = self.feeds.iter_mut().map(|feed| std::mem::take(&mut feed.began)).max().unwrap_or(0);
         if again > self.row.position.offset { again } else { 0 }
     }
 

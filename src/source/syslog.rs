@@ -37,6 +37,7 @@ use crate::source::{Opening, Outlet};
 use crate::spill;
 use crate::spill::room::Room;
 use arrival::recover::OpenError;
+use arrival::shed::First;
 use arrival::{Arrivals, WhenFull};
 use frame::TooLong;
 use intake::Transport;
@@ -57,6 +58,8 @@ pub struct Settings {
     pub listen: Vec<Address>,
     /// What happens without room, where it is set.
     pub when_full: Option<WhenFull>,
+    /// Without room, what is refused first where something is refused.
+    pub shed_first: First,
     /// For times that name no zone.
     pub zone: TimeZone,
     /// The longest message, bytes.
@@ -153,6 +156,7 @@ impl Syslog {
             sync: spill.sync,
             memory: quarter,
             when_full: settings.when_full,
+            shed_first: settings.shed_first.clone(),
             boot: boot_id(),
         };
         let (arrivals, recovered) = Arrivals::open(log, Arc::new(Real), &room, Arc::clone(&settlement), Arc::clone(bell), mint)?;

@@ -49,6 +49,7 @@ mod harness_works;
 mod install;
 mod journald;
 mod journald_boot;
+mod journald_rules;
 mod journald_tools;
 mod limits;
 mod metrics;

@@ -205,7 +205,8 @@ fn with_everything_full_local_programs_do_not_hang_and_what_is_refused_is_counte
     let socket = dir.path().join("log");
     let listen = [format!("unixgram://{}", socket.display())];
     let spill = "[spill]\nmax_size = \"64MiB\"\nafter = \"100ms\"";
-    let mut agent = started(plan(&broker.bootstrap(), "syslog-full", &listen, spill).agent("memory = \"4MiB\""));
+    let rule = "shed_first = [\"chatter\"]\n[[rule]]\nname = \"chatter\"\nwhen = { message = \"^chatter: \" }\nkeep = true\n";
+    let mut agent = started(plan(&broker.bootstrap(), "syslog-full", &listen, &format!("{rule}{spill}")).agent("memory = \"4MiB\""));
     broker.kill9();
     let unix = UnixDatagram::unbound().unwrap();
     unix.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
@@ -215,11 +216,12 @@ fn with_everything_full_local_programs_do_not_hang_and_what_is_refused_is_counte
         assert!(begun.elapsed() < LATE * 2, "it never fills: {}", agent.log());
         for _ in 0..2000 {
             let line = lines::noisy_line("full", sent, 1000);
-            unix.send_to(format!("<15>{line}").as_bytes(), &socket).expect("a full logferry never holds up a sender");
+            let tag = if sent.is_multiple_of(2) { "chatter: " } else { "" };
+            unix.send_to(format!("<11>{tag}{line}").as_bytes(), &socket).expect("a full logferry never holds up a sender");
             sent += 1;
         }
     }
-    // The least important go first; an emergency is taken for longest.
+    // What the rule names goes first, then the least important; an emergency is taken for longest.
     assert!(missed(&agent, "shed") > 0);
     let begun = Instant::now();
     let logger = Command::new("logger").arg("-u").arg(&socket).args(["-p", "user.info", "still here"]).status().unwrap();
@@ -246,6 +248,15 @@ fn with_everything_full_local_programs_do_not_hang_and_what_is_refused_is_counte
     eprintln!("full: sent {sent} = delivered {} + shed {shed}", books.delivered.events);
     assert_eq!(books.read.events + shed, sent);
     status.assert_balanced();
+    agent.wait_for_status("the gaps to be sent", SOON, |status| status.gaps().0 == 0);
+    let records = records(&broker.bootstrap(), "syslog-full", Isolation::ReadUncommitted);
+    let gaps = records.iter().filter_map(|record| serde_json::from_slice::<serde_json::Value>(&record.value).ok());
+    let told: BTreeMap<String, u64> = gaps.filter(|gap| gap["reason"] == "shed").fold(BTreeMap::new(), |mut told, gap| {
+        *told.entry(gap["place"].as_str().unwrap_or_default().to_owned()).or_default() += gap["events"].as_u64().unwrap_or(0);
+        told
+    });
+    assert_eq!(told.values().sum::<u64>(), shed, "{told:?}");
+    assert!(told.get("unixgram, rule chatter").is_some_and(|events| *events > 0), "{told:?}");
     assert!(agent.terminate(SOON).success());
 }
 

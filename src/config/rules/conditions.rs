@@ -7,23 +7,25 @@ use crate::config::document::{Node, Value};
 use crate::config::problem::{Fault, Origin, Problem};
 use crate::rules::when::{Compare, Test, When};
 use crate::source::file::discover::Pattern;
+use crate::source::journald::filter::unit_pattern;
 use crate::source::syslog::parse::{facility_word, severity_word};
 
 /// How deep `not` and `any_of` may stand in each other.
 const DEEPEST: usize = 16;
 
 /// What may stand in a condition, and what each is.
-pub const CONDITIONS: [(&str, &str); 10] = [
+pub const CONDITIONS: [(&str, &str); 11] = [
     ("source", "the name of the source"),
-    ("type", "its type: file or syslog"),
+    ("type", "its type: file, syslog or journald"),
     ("path", "the file's path as first seen, with *, ?, [a-z], {a,b} and **"),
-    ("message", "a regex that matches the line, or the text of a syslog message"),
-    ("app", "the program of a syslog message"),
-    ("severity", "the severity of a syslog message, or { at_least = \"warning\" } for that and worse"),
-    ("facility", "the facility of a syslog message"),
+    ("message", "a regex that matches the line, or the text of a syslog message or of an entry of the journal"),
+    ("unit", "the unit of an entry of the journal, with *, ? and [a-z]; .service where it has no other ending"),
+    ("app", "the program of a syslog message, the identifier of an entry of the journal"),
+    ("severity", "the severity of a syslog message or an entry, or { at_least = \"warning\" } for that and worse"),
+    ("facility", "the facility of a syslog message or an entry"),
     (
         "fields",
-        "{ NAME = \"text\" }, { NAME = [ … ] }, or { NAME = { regex = '…' } }, { exists = false }, { gte = 500, lt = 600 }: what a rule before has found",
+        "{ NAME = \"text\" }, { NAME = [ … ] }, or { NAME = { regex = '…' } }, { exists = false }, { gte = 500, lt = 600 }: what a rule before has found, or a member of an entry's JSON, as pid or 'journal._COMM'",
     ),
     ("not", "a condition that must not hold"),
     ("any_of", "a list of conditions of which one must hold"),
@@ -53,10 +55,6 @@ impl Judge<'_> {
                 "severity" if matches!(node.value, Value::Table(_)) => at_least(node, &key, problems),
                 _ => self.one(name, node, &key, problems),
             });
-        }
-        if let Some(node) = table.take("unit") {
-            let fault = Fault::new("entries of the journal can't be asked in this version", "use the source's units");
-            problems.push(fault.at(&node.origin, &table.key("unit")));
         }
         if all.is_empty() && table.rest.is_empty() && problems.len() == before {
             problems.push(table.blame("the condition is empty", "leave when out for all events, or write what must hold"));
@@ -124,6 +122,7 @@ impl Judge<'_> {
                 }
                 When::Path(patterns)
             }
+            "unit" => When::Unit(texts.iter().filter_map(|(_, text)| unit_pattern(text)).collect()),
             "severity" | "facility" => {
                 let words = words(name);
                 let mut bits = 0_u32;

@@ -50,7 +50,6 @@ input = "x"
     insta::assert_snapshot!(mistakes(&with(more)), @r#"
     a.toml:10: rule: a rule has one action, not drop and keep; make a rule of each
     a.toml:12: rule.when.source: there is no source "ap"; there are app
-    a.toml:12: rule.when.unit: entries of the journal can't be asked in this version; use the source's units
     a.toml:12: rule.when.mesage: unknown key; did you mean "message"?
     a.toml:16: rule: a rule "twice" is there already, at a.toml:10; give each rule a name of its own
     a.toml:16: rule: the rule has no action; add one of drop, keep, sample, redact, parse, set, remove, rename, timestamp, severity, route, rate_limit
@@ -178,12 +177,17 @@ fn a_route_names_topics_that_kafka_takes_and_all_that_a_field_may_make() {
 }
 
 #[test]
-fn a_rule_that_reaches_a_journal_is_refused() {
+fn entries_of_the_journal_can_be_asked_in_all_formats_but_raw() {
     let journal = "[[source]]\nname = \"j\"\ntype = \"journald\"\n";
-    let all = mistakes(&with(&format!("{journal}[[rule]]\nwhen = {{ message = \"x\" }}\ndrop = true\n")));
-    assert!(all.contains("reaches the source \"j\" of type journald"), "{all}");
-    let files = with(&format!("{journal}[[rule]]\nwhen = {{ type = [\"file\", \"syslog\"], message = \"x\" }}\ndrop = true\n"));
-    assert!(judge(&[&files], &machine()).is_ok());
+    let rule = |when: &str| with(&format!("{journal}[[rule]]\nwhen = {{ {when} }}\ndrop = true\n"));
+    for when in ["message = \"x\"", "unit = \"ssh\"", "unit = [\"a*\", \"b.timer\"], severity = \"info\"", "fields = { pid = \"1\" }"] {
+        assert!(judge(&[&rule(when)], &machine()).is_ok(), "{when}");
+    }
+    let raw = |text: String| text.replacen("[kafka]", "[kafka]\nformat = \"raw\"", 1);
+    let told = mistakes(&raw(rule("unit = \"ssh\"")));
+    assert!(told.contains("for more than their message, and in kafka.format = \"raw\" they have no more"), "{told}");
+    assert!(judge(&[&raw(rule("message = \"x\""))], &machine()).is_ok());
+    assert!(judge(&[&raw(rule("type = [\"file\", \"syslog\"], severity = \"info\""))], &machine()).is_ok());
 }
 
 #[test]

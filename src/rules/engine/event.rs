@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::journal::{Changes, Entry};
 use super::{Decided, Engine, Plan};
 use crate::batch::{Batch, Event, Extra, Origin, StreamId};
+use crate::encode::members::unescape;
 use crate::rules::fields::{Fields, Value};
 use crate::rules::limit::Buckets;
 use crate::rules::parse::{Around, Buffers, Form};
@@ -27,6 +29,8 @@ pub(super) struct Desk {
     /// By rule.
     buffers: Vec<Buffers>,
     buckets: Vec<Buckets>,
+    /// The other fields of an entry of the journal, once a text in them was replaced.
+    journal: Fields,
     /// Something was parsed or set: a store that is clear need not be cleared.
     used: bool,
 }
@@ -37,6 +41,7 @@ impl Desk {
             fields: Fields::default(),
             text: Vec::new(),
             spare: Vec::new(),
+            journal: Fields::default(),
             buffers: (0..rules).map(|_| Buffers::default()).collect(),
             buckets: (0..rules).map(|_| Buckets::default()).collect(),
             used: false,
@@ -45,12 +50,21 @@ impl Desk {
 }
 
 /// What is known of the present event.
+#[expect(clippy::struct_excessive_bools, reason = "each is an answer of its own")]
 struct Now<'a> {
     parsed: Parsed<'a>,
     source: &'a [u8],
     path: &'a [u8],
     /// The message is in the desk.
+    moved: bool,
+    /// It was changed.
     changed: bool,
+    /// It is an entry of the journal: as it came, and what of it is asked most.
+    entry: Option<(&'a [u8], Entry<'a>)>,
+    /// Texts in the entry's other fields were replaced.
+    blotted: bool,
+    /// The last rule that replaced something.
+    replaced_by: Option<usize>,
     /// A line was read as syslog: its program is a field.
     is_syslog: bool,
     time: Option<i64>,
@@ -79,11 +93,14 @@ impl Now<'_> {
             fields: Some(&desk.fields),
             source: self.source,
             path: self.path,
+            unit: self.entry.and_then(|(_, entry)| entry.unit),
+            entry: self.entry.map(|(json, _)| json),
+            journal: if self.blotted { Some(&desk.journal) } else { None },
         }
     }
 
     fn message<'a>(&'a self, desk: &'a Desk) -> &'a [u8] {
-        if self.changed { &desk.text } else { self.parsed.message }
+        if self.moved { &desk.text } else { self.parsed.message }
     }
 }
 
@@ -112,15 +129,12 @@ impl Engine {
         extra: &mut Extra,
     ) -> Decided {
         let frame = batch.event_bytes(event);
-        let parsed = self.parsed(batch, event, frame);
+        let mut now = self.now(batch, event, frame);
         let mut decided = Decided::default();
         let whole = event.part().is_none();
-        if whole && plan.first.as_ref().is_some_and(|first| !first.is_match(parsed.message)) {
+        if whole && plan.first.as_ref().is_some_and(|first| !first.is_match(now.message(&self.desk))) {
             return decided;
         }
-        let (source, path) = (batch.stream.source.as_bytes(), batch.stream.path());
-        let (is_syslog, time, severity, failed, found) = (false, None, None, None, None);
-        let mut now = Now { parsed, source, path, changed: false, is_syslog, time, severity, failed, found, topic: None };
         let Engine { rules, done, desk, room, around, .. } = self;
         if std::mem::take(&mut desk.used) {
             desk.fields.clear();
@@ -152,6 +166,21 @@ impl Engine {
         decided
     }
 
+    /// What is known of an event before the rules.
+    fn now<'a>(&mut self, batch: &'a Batch, event: &Event, frame: &'a [u8]) -> Now<'a> {
+        let entry = if self.entries { Some((frame, Entry::of(frame))) } else { None };
+        let parsed = entry.map_or_else(|| self.parsed(batch, event, frame), |(_, entry)| entry.parsed());
+        let moved = entry.is_some_and(|(_, entry)| !entry.is_plain());
+        if moved {
+            self.desk.text.clear();
+            unescape(&mut self.desk.text, parsed.message);
+        }
+        let (source, path) = (batch.stream.source.as_bytes(), batch.stream.path());
+        let (changed, blotted, is_syslog) = (false, false, false);
+        let (replaced_by, time, severity, failed, found, topic) = (None, None, None, None, None, None);
+        Now { parsed, source, path, moved, changed, entry, blotted, replaced_by, is_syslog, time, severity, failed, found, topic }
+    }
+
     /// The lane of a topic that a rule has chosen.
     fn lane(&self, (rule, at): (usize, usize), own: &Arc<str>) -> u16 {
         let Some(Action::Route(route)) = self.rules.get(rule).map(|rule| &rule.action) else { return 0 };
@@ -162,6 +191,9 @@ impl Engine {
 
     /// Writes what became of an event that is shipped.
     fn leave(&mut self, batch: &Batch, event: &mut Event, frame: &[u8], now: &Now<'_>, extra: &mut Extra) {
+        if let Some((json, _)) = now.entry {
+            return self.leave_entry(batch, event, json, now);
+        }
         let end = |fresh: &[u8]| narrow(batch.bytes.len() + fresh.len());
         if now.changed {
             self.rewrite(batch, event, frame, now.parsed.message);
@@ -197,6 +229,43 @@ impl Engine {
             }
             extra.error = (at, narrow(fresh.len() - begin));
         }
+    }
+
+    /// Writes what became of an entry of the journal; what would make it too long is left out, told and counted: fields first, then the others.
+    fn leave_entry(&mut self, batch: &Batch, event: &mut Event, json: &[u8], now: &Now<'_>) {
+        const NONE: &Fields = &Fields::none();
+        let Engine { rules, done, desk, room, fresh, .. } = self;
+        let name = |rule: usize| rules.get(rule).map_or("", |rule| &*rule.name);
+        let fields = Some(&desk.fields).filter(|fields| now.found.is_some() && !fields.is_empty());
+        let mut changes = Changes {
+            message: if now.changed { Some(now.message(desk)) } else { None },
+            time: now.time,
+            severity: now.severity,
+            fields,
+            journal: if now.blotted { Some(&desk.journal) } else { None },
+            error: now.failed.map(|rule| ["rule ", name(rule), " could not read it"]),
+        };
+        if changes.is_empty() {
+            return;
+        }
+        let begin = fresh.len();
+        changes.write(json, fresh);
+        for without_others in [false, true] {
+            if fresh.len() - begin <= room.whole.max(json.len()) {
+                break;
+            }
+            fresh.truncate(begin);
+            let rule = now.found.or(now.replaced_by).unwrap_or(0);
+            if let Some((done, _)) = done.get_mut(rule).filter(|_| !without_others) {
+                done.errors += 1;
+            }
+            (changes.fields, changes.error) = (None, Some(["rule ", name(rule), " made more than fits into a message"]));
+            if without_others {
+                changes.journal = Some(NONE);
+            }
+            changes.write(json, fresh);
+        }
+        *event = event.moved(narrow(batch.bytes.len() + begin), narrow(fresh.len() - begin));
     }
 
     /// Puts the message on the desk behind the batch's own bytes, with what stood in front of the old one.
@@ -245,7 +314,7 @@ fn act((index, rule): (usize, &Rule), now: &mut Now<'_>, desk: &mut Desk, around
         Action::Drop => Did::Dropped,
         Action::Keep => Did::Kept,
         Action::Sample(one_in, by) => {
-            let key = by.as_ref().and_then(|by| desk.fields.text(by)).map_or_else(|| of_place(place), |key| xxh3_64(&key));
+            let key = by.as_ref().and_then(|by| now.look(desk).field(by)).map_or_else(|| of_place(place), |key| xxh3_64(&key));
             if key.is_multiple_of((*one_in).max(1)) { Did::Nothing } else { Did::Dropped }
         }
         Action::RateLimit(limit, by) => {
@@ -266,7 +335,7 @@ fn act((index, rule): (usize, &Rule), now: &mut Now<'_>, desk: &mut Desk, around
             now.topic = chosen.or(now.topic);
             if chosen.is_some() { Did::Nothing } else { Did::Failed }
         }
-        Action::Redact(redact) => blot(redact, now, desk, room),
+        Action::Redact(redact) => blot((index, redact), now, desk, room),
         Action::Parse(form) => read(form, index, now, desk, around),
         Action::Set(fields) => set(fields, index, now, desk),
         Action::Remove(names) => done_if(names.iter().filter(|name| desk.fields.remove(name)).count() > 0),
@@ -275,7 +344,7 @@ fn act((index, rule): (usize, &Rule), now: &mut Now<'_>, desk: &mut Desk, around
         Action::Severity(severity) => {
             let code = match severity {
                 Severity::Is(code) => Some(*code),
-                Severity::Of(field) => desk.fields.text(field).and_then(|word| change::severity(&word)),
+                Severity::Of(field) => now.look(desk).field(field).and_then(|word| change::severity(&word)),
             };
             now.severity = code.or(now.severity);
             if code.is_some() { Did::Changed } else { Did::Failed }
@@ -296,31 +365,46 @@ fn of_place((stream, line): (StreamId, u64)) -> u64 {
     xxh3_64(&key)
 }
 
-fn blot(redact: &Redact, now: &mut Now<'_>, desk: &mut Desk, room: usize) -> Did {
+fn blot((index, redact): (usize, &Redact), now: &mut Now<'_>, desk: &mut Desk, room: usize) -> Did {
     let mut spare = std::mem::take(&mut desk.spare);
     spare.clear();
     let message = redact.apply(now.message(desk), &mut spare, room);
     if message {
         std::mem::swap(&mut desk.text, &mut spare);
-        now.changed = true;
+        (now.moved, now.changed) = (true, true);
     }
     desk.spare = spare;
+    let others = blot_entry(redact, now, desk, room);
     let fields = !desk.fields.is_empty() && desk.fields.change(|text, out| redact.apply(text, out, room));
-    done_if(message || fields)
+    let any = message || fields || others;
+    now.replaced_by = if any { Some(index) } else { now.replaced_by };
+    done_if(any)
+}
+
+/// The other fields of an entry of the journal may hold what its message does.
+fn blot_entry(redact: &Redact, now: &mut Now<'_>, desk: &mut Desk, room: usize) -> bool {
+    let Some(journal) = now.entry.and_then(|(_, entry)| entry.journal) else { return false };
+    if !now.blotted {
+        desk.journal.clear();
+        desk.journal.put(b"journal", Value::Json(journal));
+    }
+    let any = desk.journal.change(|text, out| redact.apply(text, out, room));
+    now.blotted |= any;
+    any
 }
 
 fn read(form: &Form, index: usize, now: &mut Now<'_>, desk: &mut Desk, around: &Around) -> Did {
     desk.used = true;
     let (mut spare, mut buffers) = (std::mem::take(&mut desk.spare), desk.buffers.get_mut(index).map(std::mem::take).unwrap_or_default());
     spare.clear();
-    let message = if now.changed { desk.text.as_slice() } else { now.parsed.message };
+    let message = if now.moved { desk.text.as_slice() } else { now.parsed.message };
     let found = form.read(message, &mut desk.fields, &mut spare, around, &mut buffers);
     if let Some(kept) = desk.buffers.get_mut(index) {
         *kept = buffers;
     }
     if found.as_ref().is_some_and(|found| found.text) {
         std::mem::swap(&mut desk.text, &mut spare);
-        now.changed = true;
+        (now.moved, now.changed) = (true, true);
     }
     desk.spare = spare;
     let Some(found) = found else {
@@ -350,7 +434,7 @@ fn set(fields: &[(Box<[u8]>, Template)], index: usize, now: &mut Now<'_>, desk: 
 }
 
 fn at(time: &change::Time, now: &mut Now<'_>, desk: &Desk, read_ns: i64) -> Did {
-    let found = desk.fields.text(&time.field).and_then(|text| time.read(&text));
+    let found = now.look(desk).field(&time.field).and_then(|text| time.read(&text));
     now.time = found.or(if time.forget { Some(read_ns) } else { now.time });
     if found.is_some() { Did::Changed } else { Did::Failed }
 }

@@ -91,6 +91,12 @@ pub fn unit_name(text: &str) -> String {
     if known || is_pattern(text) { text.to_owned() } else { format!("{text}.service") }
 }
 
+/// What matches units of this name or pattern.
+#[must_use]
+pub fn unit_pattern(text: &str) -> Option<Regex> {
+    pattern(&unit_name(text))
+}
+
 /// Whether a name has `*`, `?` or `[`.
 #[must_use]
 pub fn is_pattern(text: &str) -> bool {

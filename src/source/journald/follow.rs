@@ -252,7 +252,9 @@ impl Journald {
         if rendered.wanted {
             stream.seen = (stream.seen.0 + rendered.bytes, stream.seen.1 + 1);
         }
-        if !rendered.wanted || stream.at.offset <= stream.skip_to {
+        // Where rules concern the source, they leave out what was settled.
+        let skip_to = if self.outlet.skips() { 0 } else { stream.skip_to };
+        if !rendered.wanted || stream.at.offset <= skip_to {
             // Filtered, or settled before the last end.
             making.bytes.truncate(begin);
         } else {
@@ -260,7 +262,7 @@ impl Journald {
                 making.base = stream_at;
             }
             let from = stream_at - making.base;
-            push_events(making, (from, from + rendered.bytes), (begin, &self.ends), stream.skip_to);
+            push_events(making, (from, from + rendered.bytes), (begin, &self.ends), skip_to);
             making.count += 1;
             if stream.at.offset <= stream.again_to {
                 making.again += Count { events: 1, bytes: rendered.bytes };

@@ -87,6 +87,8 @@ pub struct Settings {
     pub memory: usize,
     /// `when_full`, where it is set.
     pub when_full: Option<WhenFull>,
+    /// What is refused first.
+    pub shed_first: shed::First,
     /// The boot id of the machine.
     pub boot: [u8; 16],
 }

@@ -58,7 +58,7 @@ impl Arrivals {
     }
 
     fn count_shed(&self, transport: Transport, shed: &shed::Counts) {
-        let all: u64 = shed.iter().map(|(_, count)| count).sum();
+        let all = shed.all();
         if all == 0 {
             return;
         }
@@ -69,8 +69,8 @@ impl Arrivals {
             }
             *writing.shedding.get_or_insert(0) += all;
         }
-        for (severity, count) in shed.iter() {
-            let place = format!("{}, severity {}", transport.word(), severity.word());
+        for (class, count) in shed.iter(&self.settings.shed_first) {
+            let place = format!("{}, {class}", transport.word());
             self.missed(Missed::Shed, Amount { events: count, ..Amount::default() }, &place.into(), "");
         }
     }
@@ -89,13 +89,18 @@ impl Intake for Arrivals {
         let least = if sheds { shed::least_accepted(percent) } else { Some(Severity::Debug) };
         let mut block = std::mem::take(&mut writing.block);
         block.clear();
-        let (parts, tail) = (&mut writing.parts, writing.log.tail);
+        let (parts, tail, first) = (&mut writing.parts, writing.log.tail, &self.settings.shed_first);
         let mut whole = 0;
         let kept = format::write_block(&mut block, frames, |frame, at| {
             let severity = Severity::of(frames.bytes_of(frame));
-            let (refused, began) = judge(parts, frames.peer, frame, least.is_none_or(|least| severity > least), tail + at);
+            let class = if sheds && frame.part < 2 { first.class(frames.bytes_of(frame), percent) } else { None };
+            let judged = class.is_some() || least.is_none_or(|least| severity > least);
+            let (refused, began) = judge(parts, frames.peer, frame, judged, tail + at);
             if refused && frame.last {
-                shed.add(severity);
+                match class {
+                    Some(class) => shed.add_first(class),
+                    None => shed.add(severity),
+                }
             }
             whole += u64::from(!refused && frame.last);
             (!refused).then_some(began)

@@ -88,6 +88,7 @@ impl Rig {
             sync: Duration::from_millis(100),
             memory: 1 << 16,
             when_full: self.when_full,
+            shed_first: super::shed::First::default(),
             boot: self.boot,
         };
         let disk = Arc::clone(&self.disk) as Arc<dyn crate::durable::disk::Disk>;
