@@ -19,6 +19,18 @@ use crate::batch::StreamId;
 
 /// The reason of what is no gap, and goes the same way: a source is silent for longer than it may be. Its record has this type.
 pub const QUIET: &str = "quiet";
+/// The reason of what is no gap either: a rule with a limit has left events out, which are in the books as filtered. Its record has this type.
+pub const LIMITED: &str = "limited";
+
+/// The type of a record.
+#[must_use]
+pub fn type_of(reason: &str) -> &'static str {
+    match reason {
+        QUIET => QUIET,
+        LIMITED => LIMITED,
+        _ => "gap",
+    }
+}
 
 /// Where something was lost.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

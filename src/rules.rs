@@ -11,6 +11,7 @@
 //! | how many events go through | [`limit`] |
 //! | which topic gets an event | [`route`] |
 //! | a batch goes through the rules | [`engine`] |
+//! | when errors of rules are told | [`trouble`] |
 //!
 //! What a stream can't change (source, type, path) is decided once for it: a rule that none of its events can meet costs it nothing. An event
 //! that no rule touches is not copied.
@@ -25,6 +26,7 @@ pub mod route;
 pub mod template;
 #[cfg(test)]
 mod tests;
+pub mod trouble;
 pub mod when;
 
 use std::sync::Arc;

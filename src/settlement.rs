@@ -255,9 +255,9 @@ impl Settlement {
         all: bool,
     ) -> Vec<Count> {
         let mut inner = self.lock();
-        let Sifted { skipped, filtered, by_rule, again, routed } = sifted;
+        let Sifted { skipped, filtered, by_rule, limited, again, routed } = sifted;
         let known = inner.streams.get_mut(&id);
-        let shares = Shares { skipped, filtered: (filtered, by_rule), others, routed };
+        let shares = Shares { skipped, filtered: (filtered, by_rule, limited), others, routed };
         let sifted = known.and_then(|entry| Some((entry.sift(ticket, topic, shares)?, Arc::clone(&entry.known().source))));
         let Some(((twice, before), source)) = sifted else { return vec![Count::default(); others.len()] };
         let book = inner.book(&source);
@@ -479,12 +479,16 @@ impl Inner {
             let book = self.book(&source);
             book.waiting = book.waiting - merged;
         }
-        for (count, by_rule) in passed {
+        for (count, by_rule, limited) in passed {
             self.end(&source, count, Fate::Filtered, "");
             let book = self.book(&source);
             book.waiting = book.waiting - count;
             for (rule, count) in by_rule {
                 *book.ledger.filtered_by.entry(rule).or_default() += count;
+            }
+            for (place, count) in limited {
+                let amount = gaps::Amount { events: count.events, bytes: count.bytes, ..gaps::Amount::default() };
+                self.gap(&source, gaps::LIMITED, amount, &At { place: &Place::Named(place), stream: None, from: None, words: "" });
             }
         }
     }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::cli::desk::{Desk, Outcome};
 use crate::cli::out::{Paint, Side, bytes, count, counted, harmless, line, say, table, under_heading};
-use crate::control::status::{Doing, Lane, LaneSpill, Source, Status};
+use crate::control::status::{Doing, Lane, LaneSpill, Rule, Source, Status};
 use crate::forecast;
 
 /// Prints the status, as JSON if wanted. Fails if the books don't balance, so that a script notices.
@@ -29,7 +29,7 @@ pub fn run(desk: &Desk, json: bool) -> Outcome {
 #[must_use]
 pub fn text(status: &Status, now: Timestamp, paint: Paint) -> String {
     let mut text = heading(status, paint);
-    for part in [sources(status, paint), trouble(status, paint), lanes(status, now, paint), rest(status, paint)] {
+    for part in [sources(status, paint), trouble(status, paint), rules(status, paint), lanes(status, now, paint), rest(status, paint)] {
         if !part.is_empty() {
             text.push('\n');
             text.push_str(&part);
@@ -152,6 +152,18 @@ fn lanes(status: &Status, now: Timestamp, paint: Paint) -> String {
         lane.and_then(|lane| lane.words.as_ref()).iter().for_each(|words| line(&mut text, &format!("  {}", harmless(words))));
     }
     text
+}
+
+/// What rules did since the start.
+fn rules(status: &Status, paint: Paint) -> String {
+    if status.rules.is_empty() {
+        return String::new();
+    }
+    let mut rows = vec![["RULE", "MATCHED", "DROPPED", "CHANGED", "ERRORS"].map(String::from).to_vec()];
+    let figures = |rule: &Rule| [rule.matched, rule.dropped, rule.changed, rule.errors].map(count);
+    rows.extend(status.rules.iter().map(|rule| std::iter::once(harmless(&rule.name)).chain(figures(rule)).collect()));
+    let sides = [Side::Left, Side::Right, Side::Right, Side::Right, Side::Right];
+    under_heading(&table(&sides, &rows), paint)
 }
 
 fn state(lane: &Lane, running: bool) -> String {

@@ -213,6 +213,24 @@ pub struct Status {
     pub memory: Memory,
     /// Of the configuration.
     pub reload: Reload,
+    /// The rules in their order; none of a stopped daemon.
+    pub rules: Vec<Rule>,
+}
+
+/// What a rule has done since the start, over all sources, in events.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rule {
+    /// Its name.
+    pub name: String,
+    /// Its condition held.
+    pub matched: u64,
+    /// It left them out.
+    pub dropped: u64,
+    /// It changed them.
+    pub changed: u64,
+    /// It could not do what it is for.
+    pub errors: u64,
 }
 
 /// One stream, as `positions` shows it.

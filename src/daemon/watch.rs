@@ -8,6 +8,7 @@ use crate::cli::progress::{Figures, Line};
 use crate::config::Config;
 use crate::kafka::probe;
 use crate::lane::{Condition, Lanes};
+use crate::rules::trouble::Trouble;
 use crate::settlement::{Settlement, Totals};
 
 /// How often it is said what is waited for while Kafka takes nothing.
@@ -20,15 +21,26 @@ pub(super) struct Watch {
     delivered: u64,
     said: Instant,
     asking: Option<JoinHandle<()>>,
+    trouble: Trouble,
 }
 
 impl Watch {
     pub(super) fn new(settlement: &Settlement) -> Watch {
         let before = settlement.totals();
-        Watch { line: Line::on_terminal(), before, delivered: before.delivered.events, said: Instant::now(), asking: None }
+        Watch {
+            line: Line::on_terminal(),
+            before,
+            delivered: before.delivered.events,
+            said: Instant::now(),
+            asking: None,
+            trouble: Trouble::default(),
+        }
     }
 
     pub(super) fn tick(&mut self, config: &Config, settlement: &Settlement, lanes: &Lanes) {
+        for (rule, errors) in self.trouble.look(&config.rules, Instant::now()) {
+            tracing::warn!(%rule, errors, "a rule could not do what it is for: events are shipped without it; logferry test shows what becomes of a line");
+        }
         let totals = settlement.totals();
         let conditions: Vec<Condition> = lanes.conditions().into_iter().map(|(_, condition)| condition).collect();
         if let Some(line) = &mut self.line {

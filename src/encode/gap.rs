@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::json::{escape_lossy, labels};
 use super::{Format, Settings, in_format};
-use crate::gaps::{Bound, Gap, Place, QUIET, words};
+use crate::gaps::{Bound, Gap, Place, type_of, words};
 
 /// The header that tells a gap from an event in the format `raw`; its value is the record's type.
 const HEADER: &str = "logferry-type";
@@ -44,7 +44,7 @@ impl GapEncoder {
     #[must_use]
     pub fn encode(&self, gap: &Gap) -> GapMessage {
         let (first, last) = (time(gap.first_ns), time(gap.last_ns));
-        let kind = if &*gap.reason == QUIET { QUIET } else { "gap" };
+        let kind = type_of(&gap.reason);
         let mut object = Object(br#"{"v":1"#.to_vec());
         object.text("timestamp", &last).text("observed_timestamp", &last);
         object.text("host", &self.host).text("source", &gap.source).text("type", kind);
@@ -126,7 +126,7 @@ mod tests {
     use super::super::tests::{conforms, in_order};
     use super::*;
     use crate::batch::StreamId;
-    use crate::gaps::Amount;
+    use crate::gaps::{Amount, LIMITED, QUIET};
 
     fn encoder(format: Format, labels: &[(String, String)]) -> GapEncoder {
         GapEncoder::new(
@@ -176,6 +176,10 @@ mod tests {
 
     #[test]
     fn silence_has_a_type_of_its_own() {
+        let limited = Gap { reason: LIMITED.into(), place: Place::Named("rule chatter".into()), ..gap() };
+        let message = encoder(Format::Raw, &[]).encode(&limited);
+        conforms(&message.value);
+        assert_eq!(message.header, Some((HEADER, "limited")));
         let quiet = Gap { reason: QUIET.into(), place: Place::Named("source app".into()), words: "silent for 16 m".into(), ..gap() };
         let message = encoder(Format::Raw, &[]).encode(&quiet);
         conforms(&message.value);

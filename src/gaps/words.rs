@@ -1,12 +1,12 @@
 //! What a gap is in a sentence, and how bad it is: the one table of what reasons mean to people. Pure.
 
-use super::{Amount, Bound, Gap, Place, QUIET};
+use super::{Amount, Bound, Gap, LIMITED, Place, QUIET};
 
 /// How bad a gap is: `error` where something is gone that was to be shipped, `warning` where it was left out on purpose or held nothing.
 #[must_use]
 pub fn severity(reason: &str) -> &'static str {
     match reason {
-        "hole" | "before_first_run" | "operator" | "suppressed" | QUIET => "warning",
+        "hole" | "before_first_run" | "operator" | "suppressed" | QUIET | LIMITED => "warning",
         _ => "error",
     }
 }
@@ -16,6 +16,10 @@ pub fn severity(reason: &str) -> &'static str {
 pub fn sentence(gap: &Gap) -> String {
     if &*gap.reason == QUIET {
         return format!("no event came from source \"{}\": {}", gap.source, gap.words);
+    }
+    if &*gap.reason == LIMITED {
+        let by = if let Place::Named(name) = &gap.place { name } else { "several rules" };
+        return format!("suppressed {} of source \"{}\": {by}", amount(&gap.amount), gap.source);
     }
     let place = match &gap.place {
         Place::Path(path) => format!("of {}", String::from_utf8_lossy(path)),
@@ -127,6 +131,8 @@ mod tests {
             of("power_loss", path(), amount(0, 0, 2)),
             of("kernel_drops", path(), amount(7, 0, 0)),
             of("quiet", Place::Named("source app".into()), amount(0, 0, 0)),
+            of("limited", Place::Named("rule chatter, billing".into()), amount(1234, 5678, 0)),
+            of("limited", Place::Several, amount(1, 10, 0)),
         ];
         insta::assert_snapshot!(said.join("\n"), @r#"
         12,345 bytes of /var/log/app.log were truncated before they were read
@@ -138,6 +144,8 @@ mod tests {
         an unknown amount (2 times) of /var/log/app.log was lost with the power before it was on disk: within 100ms before the end
         7 events of /var/log/app.log were lost (kernel drops)
         no event came from source "app": silent for 16 m, longer than expect_every (15 m)
+        suppressed 1,234 events (5,678 bytes) of source "app": rule chatter, billing
+        suppressed 1 event (10 bytes) of source "app": several rules
         "#);
     }
 

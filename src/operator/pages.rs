@@ -70,6 +70,7 @@ impl Running {
                 full: full.map(str::to_owned),
             },
             reload: self.reloads.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            rules: self.live().rules.iter().map(view::rule).collect(),
             ..books
         }
     }

@@ -13,10 +13,11 @@ use super::{Settings, journal};
 use crate::batch::StreamId;
 use crate::control::Refusal;
 use crate::control::protocol::{Change, Spilled};
-use crate::control::status::{Amount, Doing, Evidence, Feed, Gaps, Journal, Lane, LaneSpill, Source, Status, Stream, Unread};
+use crate::control::status::{Amount, Doing, Evidence, Feed, Gaps, Journal, Lane, LaneSpill, Rule, Source, Status, Stream, Unread};
 use crate::gaps;
 use crate::lane::{Condition, SpillView};
 use crate::ledger::{self, Count, Ledger, Missed};
+use crate::rules;
 use crate::settlement::{Settlement, Shown};
 use crate::snapshot::rows::{FeedRow, FileState, StreamRow};
 use crate::source::journald::format;
@@ -73,6 +74,13 @@ pub fn source(ledger: &Ledger, pending: Count, kind: &str) -> Source {
         possible_duplicates: ledger.possible_duplicates,
         ..Source::default()
     }
+}
+
+/// What a rule has done.
+#[must_use]
+pub fn rule(rule: &rules::Rule) -> Rule {
+    let rules::Done { matched, dropped, changed, errors } = rule.tally.done();
+    Rule { name: rule.name.to_string(), matched, dropped, changed, errors }
 }
 
 /// What a lane does; `None`: no daemon runs.

@@ -36,11 +36,21 @@ pub struct Sifted {
     pub filtered: Count,
     /// The same by the rule's name, with the bytes of the events themselves.
     pub by_rule: Vec<(Arc<str>, Count)>,
+    /// What of it limits left out, by the rule and the key, in words.
+    pub limited: Vec<(Arc<str>, Count)>,
     /// Sent although it may have been sent before, by other rules.
     pub again: Count,
     /// See [`Engine::number`].
     pub routed: u64,
 }
+
+/// Keys of limits that are told apart in one batch; what others left out is told together.
+const KEYS_TOLD: usize = 32;
+/// How much of a key is told, bytes.
+const KEY_TOLD: usize = 200;
+
+/// What limits left out of a batch: the rule, the key, and how much.
+type Limited = Vec<(usize, Box<[u8]>, Count)>;
 
 /// What the rules mean for one stream.
 #[derive(Debug, Default)]
@@ -106,6 +116,7 @@ struct Round {
     extras: Vec<Extra>,
     any_extra: bool,
     line_start: Option<u64>,
+    limited: Limited,
 }
 
 /// Which rules can concern a source.
@@ -225,8 +236,8 @@ impl Engine {
             let line = lines.next(event);
             self.stays((batch, &plan), event, line, &mut round)
         });
-        let Round { mut sifted, extras, any_extra, line_start, .. } = round;
-        self.tell(&mut sifted);
+        let Round { mut sifted, extras, any_extra, line_start, limited, .. } = round;
+        self.tell(&mut sifted, limited);
         batch.events = events;
         if any_extra {
             batch.extras = extras;
@@ -257,6 +268,9 @@ impl Engine {
             if let Some((done, count)) = self.done.get_mut(rule) {
                 done.dropped += whole;
                 *count += own;
+            }
+            if whole > 0 && matches!(self.rules.get(rule).map(|rule| &rule.action), Some(Action::RateLimit(..))) {
+                limit(&mut round.limited, rule, &self.desk.key, own);
             }
             return false;
         }
@@ -332,7 +346,7 @@ impl Engine {
     }
 
     /// Adds what was done in this batch to the rules' tallies.
-    fn tell(&mut self, sifted: &mut Sifted) {
+    fn tell(&mut self, sifted: &mut Sifted, limited: Limited) {
         for (rule, (done, count)) in self.rules.iter().zip(&self.done) {
             if *done != Done::default() {
                 rule.tally.add(*done);
@@ -341,6 +355,22 @@ impl Engine {
                 sifted.by_rule.push((Arc::clone(&rule.name), *count));
             }
         }
+        for (rule, key, count) in limited {
+            let name = self.rules.get(rule).map_or("", |rule| &*rule.name);
+            let key = String::from_utf8_lossy(key.get(..KEY_TOLD).unwrap_or(&key));
+            let place = if key.is_empty() { format!("rule {name}") } else { format!("rule {name}, {key}") };
+            sifted.limited.push((place.into(), count));
+        }
+    }
+}
+
+/// Adds what a limit has left out. What is beyond [`KEYS_TOLD`] keys goes under one name.
+fn limit(limited: &mut Limited, rule: usize, key: &[u8], count: Count) {
+    let find = |limited: &Limited, key: &[u8]| limited.iter().position(|(of, known, _)| *of == rule && **known == *key);
+    let key = if find(limited, key).is_none() && limited.len() >= KEYS_TOLD { b"other keys" } else { key };
+    match find(limited, key).and_then(|at| limited.get_mut(at)) {
+        Some((.., sum)) => *sum += count,
+        None => limited.push((rule, key.into(), count)),
     }
 }
 

@@ -93,8 +93,8 @@ impl Find {
 impl Redact {
     /// Writes the text as it is afterwards to `out`; false, with nothing written, if nothing is to be replaced. It becomes no longer than it
     /// was or than `room`: once it would, what is found is taken out and nothing put in its place.
-    pub fn apply(&self, text: &[u8], out: &mut Vec<u8>, room: usize) -> bool {
-        let (begin, limit) = (out.len(), text.len().max(room));
+    pub fn apply(&self, text: &[u8], out: &mut Vec<u8>, room: usize) -> Blotted {
+        let (begin, limit, mut short) = (out.len(), text.len().max(room), false);
         let (mut copied, mut found_any) = (0, false);
         let mut put = |start: usize, end: usize, write: &dyn Fn(&mut Vec<u8>)| {
             out.extend_from_slice(text.get(copied..start).unwrap_or_default());
@@ -103,6 +103,7 @@ impl Redact {
             write(out);
             if out.len() - begin + (text.len() - end) > limit {
                 out.truncate(before);
+                short = true;
             }
         };
         let with = |start: usize, end: usize| {
@@ -140,11 +141,23 @@ impl Redact {
             }),
         }
         if !found_any {
-            return false;
+            return Blotted::No;
         }
         out.extend_from_slice(text.get(copied..).unwrap_or_default());
-        true
+        if short { Blotted::Short } else { Blotted::Yes }
     }
+}
+
+/// What [`Redact::apply`] has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Blotted {
+    /// Nothing was found.
+    #[default]
+    No,
+    /// All that was found is replaced.
+    Yes,
+    /// Something was taken out with nothing in its place: else the text would have become too long.
+    Short,
 }
 
 /// How many bytes at the end of `text` are such.

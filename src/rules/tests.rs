@@ -10,7 +10,7 @@ use regex::bytes::Regex;
 use super::engine::{Engine, Sifted};
 use super::limit::Limit;
 use super::parse::Form;
-use super::redact::{Find, Redact, Salt};
+use super::redact::{Blotted, Find, Redact, Salt};
 use super::route::Route;
 use super::template::Template;
 use super::when::{Compare, Test, When};
@@ -82,7 +82,10 @@ fn texts(batch: &Batch) -> Vec<String> {
 fn blotted(pattern: &str, keep: Option<u32>, text: &str) -> String {
     let redact = Redact { find: Find::ready(pattern, keep).unwrap(), with: b"*".to_vec(), hash: None };
     let mut out = Vec::new();
-    if redact.apply(text.as_bytes(), &mut out, 1 << 10) { String::from_utf8(out).unwrap() } else { format!("untouched: {text}") }
+    match redact.apply(text.as_bytes(), &mut out, 1 << 10) {
+        Blotted::No => format!("untouched: {text}"),
+        _ => String::from_utf8(out).unwrap(),
+    }
 }
 
 #[test]
@@ -193,7 +196,7 @@ fn a_hash_is_the_same_for_the_same_text_and_salt_alone() {
     let with = |salt: &[u8], text: &str| {
         let redact = Redact { find: Find::Email, with: Vec::new(), hash: Some(Salt::new(salt)) };
         let mut out = Vec::new();
-        assert!(redact.apply(text.as_bytes(), &mut out, 1 << 10));
+        assert_eq!(redact.apply(text.as_bytes(), &mut out, 1 << 10), Blotted::Yes);
         String::from_utf8(out).unwrap()
     };
     let one = with(b"a secret of 16 B", "a@b.de c@d.de a@b.de");
@@ -207,11 +210,11 @@ fn a_replacement_with_groups_and_one_that_would_not_fit() {
     let find = Find::Regex(Regex::new(r"password=(\w)\w*").unwrap());
     let redact = Redact { find, with: b"password=$1***".to_vec(), hash: None };
     let mut out = Vec::new();
-    assert!(redact.apply(b"x password=secret y", &mut out, 1 << 10));
+    assert_eq!(redact.apply(b"x password=secret y", &mut out, 1 << 10), Blotted::Yes);
     assert_eq!(out, b"x password=s*** y");
     let long = Redact { find: Find::ready("email", None).unwrap(), with: vec![b'-'; 50], hash: None };
     out.clear();
-    assert!(long.apply(b"a@b.de c@d.de", &mut out, 0));
+    assert_eq!(long.apply(b"a@b.de c@d.de", &mut out, 0), Blotted::Short);
     assert_eq!(out, b" ", "it becomes no longer than it was, and nothing is left of what was found");
 }
 
@@ -249,10 +252,9 @@ proptest! {
             for name in Find::READY {
                 let redact = Redact { find: Find::ready(name, None).unwrap(), with: b"[redacted]".to_vec(), hash: None };
                 let mut out = Vec::new();
-                if redact.apply(text, &mut out, 40) {
-                    prop_assert!(out.len() <= text.len().max(40));
-                } else {
-                    prop_assert!(out.is_empty());
+                match redact.apply(text, &mut out, 40) {
+                    Blotted::No => prop_assert!(out.is_empty()),
+                    _ => prop_assert!(out.len() <= text.len().max(40)),
                 }
             }
         }
@@ -514,4 +516,42 @@ proptest! {
         other.events[0] = Event::whole(0, u32::try_from(bytes.len()).unwrap(), 0, 1);
         journal_engine(rules()).unwrap().run(&mut other, |_, _| Began::default());
     }
+}
+
+#[test]
+fn a_redaction_that_had_to_put_nothing_is_the_rule_s_error() {
+    let rules: Arc<[Rule]> = [Rule::new("long", When::All(vec![]), redact("email", &"x".repeat(2000)))].into();
+    let mut engine = Engine::new(&rules, ("web", "file"), TimeZone::UTC, ROOM).unwrap();
+    let mut batch = batch(&["to a@b.de now", "plain"]);
+    engine.run(&mut batch, |_, _| Began::default());
+    assert_eq!(
+        (texts(&batch), rules[0].tally.done().errors, rules[0].tally.done().changed),
+        (vec!["to  now".to_owned(), "plain".into()], 1, 1)
+    );
+}
+
+#[test]
+fn what_a_limit_leaves_out_is_told_by_its_key() {
+    let by = Some(Template::read("{fields.user}").unwrap());
+    let rules = vec![
+        (When::All(vec![]), Action::Parse(Form::Logfmt { message: None })),
+        (When::All(vec![]), Action::RateLimit(Limit { events: 1, per_ns: 1 << 40 }, by)),
+    ];
+    let lines = ["user=ann", "user=ann", "user=bob", "user=ann", "user=bob", "none"];
+    let mut batch = self::batch(&lines);
+    let sifted = engine(rules).unwrap().run(&mut batch, |_, _| Began::default()).unwrap();
+    assert_eq!(texts(&batch), ["user=ann", "user=bob", "none"]);
+    let told: Vec<(&str, u64)> = sifted.limited.iter().map(|(place, count)| (&**place, count.events)).collect();
+    assert_eq!(told, [("rule rule-2, ann", 2), ("rule rule-2, bob", 1)]);
+    let many: Vec<String> = (0..100).flat_map(|number| [format!("user={number}"), format!("user={number}")]).collect();
+    let rules = vec![
+        (When::All(vec![]), Action::Parse(Form::Logfmt { message: None })),
+        (When::All(vec![]), Action::RateLimit(Limit { events: 1, per_ns: 1 << 40 }, Some(Template::read("{fields.user}").unwrap()))),
+    ];
+    let sifted = engine(rules)
+        .unwrap()
+        .run(&mut self::batch(&many.iter().map(String::as_str).collect::<Vec<_>>()), |_, _| Began::default())
+        .unwrap();
+    assert_eq!((sifted.limited.len(), sifted.limited.iter().map(|(_, count)| count.events).sum::<u64>()), (33, 100));
+    assert_eq!(sifted.limited.last().map(|(place, count)| (&**place, count.events)), Some(("rule rule-2, other keys", 68)));
 }

@@ -41,8 +41,8 @@ pub(super) struct Waiting {
     merged: u64,
 }
 
-/// What rules have left out, and the same by the rule's name.
-pub(super) type Filtered = (Count, Vec<(Arc<str>, Count)>);
+/// What rules have left out, and the same by the rule's name; what of it limits left out, by rule and key.
+pub(super) type Filtered = (Count, Vec<(Arc<str>, Count)>, Vec<(Arc<str>, Count)>);
 
 /// What rules have made of a batch that was admitted for one lane.
 #[derive(Debug, Default)]

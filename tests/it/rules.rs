@@ -203,3 +203,53 @@ fn what_is_found_in_lines_decides_and_is_shipped_over_kills() {
     let books = agent.settled_books("files", read);
     assert_eq!((books.filtered.events, books.delivered.events), (read - kept(&written), kept(&written)), "{books}");
 }
+
+/// What a limit leaves out is told in records of their own, key by key, and all in all as much as the books say.
+#[test]
+fn what_a_limit_left_out_is_told_to_the_event_over_kills() {
+    let (broker, logs) = (Broker::shared(), temp_dir("logs"));
+    broker.create_topic("limited", 1, &[]);
+    let rules = r"
+[[rule]]
+name = 'numbers'
+parse = { regex = ' seq=[0-9]{9}(?<digit>[0-9]) ' }
+[[rule]]
+name = 'evens'
+when = { fields = { digit = ['0', '2', '4', '6', '8'] } }
+rate_limit = { events = 50, per = '1s', by = 'digit' }
+";
+    let writing = LineWriter::new("w", logs.path().join("app.log")).rate(4000).start();
+    let plan = Plan::new(&broker.bootstrap(), "limited").extra(rules).include(logs.path().join("*.log"));
+    let mut agent = plan.format(crate::harness::topic::Format::Json).start();
+    for _ in 0..2 {
+        let until = writing.written() + 8000;
+        wait_until("lines to be written", LATE, || writing.written() >= until);
+        agent.kill9();
+        agent.restart();
+    }
+    let until = writing.written() + 4000;
+    wait_until("lines to be written", LATE, || writing.written() >= until);
+    let read = writing.stop().values().sum();
+    let books = agent.settled_books("files", read);
+    agent.wait_for_status("all records to be sent", SOON, |status| status.gaps().0 == 0);
+    let (mut told, mut keys) = (BTreeMap::new(), BTreeMap::new());
+    topic::for_each(&broker.bootstrap(), "limited", Isolation::ReadUncommitted, |message| {
+        let event: serde_json::Value = serde_json::from_slice(rdkafka::Message::payload(message).unwrap_or_default()).expect("JSON");
+        if event["type"] == "limited" {
+            let (events, place) = (event["events"].as_u64().unwrap(), event["place"].as_str().unwrap().to_owned());
+            assert!(event["message"].as_str().unwrap().starts_with("suppressed "), "{event}");
+            if told.insert(event["event_id"].to_string(), events).is_none() {
+                *keys.entry(place).or_insert(0) += events;
+            }
+        }
+    });
+    assert!(books.filtered.events > 0);
+    assert_eq!(told.values().sum::<u64>(), books.filtered.events, "{keys:?}");
+    let places = keys.keys().map(String::as_str).collect::<Vec<_>>();
+    assert_eq!(places, ["rule evens, 0", "rule evens, 2", "rule evens, 4", "rule evens, 6", "rule evens, 8"]);
+    let status = agent.status();
+    let shown = status.json()["rules"].as_array().unwrap();
+    assert_eq!((&shown[1]["name"], shown[1]["errors"].as_u64()), (&"evens".into(), Some(0)));
+    assert!(shown[1]["dropped"].as_u64().unwrap() > 0 && shown[0]["matched"].as_u64().unwrap() > 0, "{shown:?}");
+    assert!(agent.terminate(SOON).success());
+}

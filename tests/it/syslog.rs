@@ -205,7 +205,7 @@ fn with_everything_full_local_programs_do_not_hang_and_what_is_refused_is_counte
     let socket = dir.path().join("log");
     let listen = [format!("unixgram://{}", socket.display())];
     let spill = "[spill]\nmax_size = \"64MiB\"\nafter = \"100ms\"";
-    let rule = "shed_first = [\"chatter\"]\n[[rule]]\nname = \"chatter\"\nwhen = { message = \"^chatter: \" }\nkeep = true\n";
+    let rule = "shed_first = [\"chatter\"]\n[[rule]]\nname = \"chatter\"\nwhen = { app = \"chatter\" }\nkeep = true\n";
     let mut agent = started(plan(&broker.bootstrap(), "syslog-full", &listen, &format!("{rule}{spill}")).agent("memory = \"4MiB\""));
     broker.kill9();
     let unix = UnixDatagram::unbound().unwrap();

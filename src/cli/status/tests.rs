@@ -48,6 +48,10 @@ fn bad_night() -> Status {
         spill: Spill { bytes: 1_288_490_189, max_bytes: 2 << 30, full_in_seconds: Some(12_000), full: None },
         gaps: Gaps { waiting: 2, sent: 14 },
         memory: Memory { used: 3 << 20, limit: 24 << 20 },
+        rules: vec![
+            Rule { name: "health checks".into(), matched: 4_000, dropped: 4_000, ..Rule::default() },
+            Rule { name: "access log".into(), matched: 1_230_567, changed: 1_230_500, errors: 67, ..Rule::default() },
+        ],
         ..Status::default()
     }
 }
@@ -66,6 +70,10 @@ nginx: 12 events lost (operator), 1.1 KiB
 nginx: never read (before_first_run): 1 GiB
 nginx: never read (truncated): 4 KiB
 nginx: 1 file was read that may repeat others
+
+RULE             MATCHED  DROPPED    CHANGED  ERRORS
+health checks      4,000    4,000          0       0
+access log     1,230,567        0  1,230,500      67
 
 LANE   STATE                   SPILL  WAITING IN IT   OLDEST
 audit  BLOCKED: unknown_topic  1 GiB  30,000 events  2 h 3 m
@@ -97,6 +105,10 @@ OUT OF BALANCE: events are unaccounted for. Please report this as a defect.
   app: read 8, accounted for 7
 
 No source has run yet.
+
+RULE             MATCHED  DROPPED    CHANGED  ERRORS
+health checks      4,000    4,000          0       0
+access log     1,230,567        0  1,230,500      67
 
 LANE  STATE    SPILL  WAITING IN IT  OLDEST
 t     stopped      -              -       -

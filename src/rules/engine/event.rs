@@ -12,7 +12,7 @@ use crate::encode::members::unescape;
 use crate::rules::fields::{Fields, Value};
 use crate::rules::limit::Buckets;
 use crate::rules::parse::{Around, Buffers, Form};
-use crate::rules::redact::Redact;
+use crate::rules::redact::{Blotted, Redact};
 use crate::rules::template::Template;
 use crate::rules::when::{Look, When};
 use crate::rules::{Action, Done, Rule, Severity, change};
@@ -26,6 +26,8 @@ pub(super) struct Desk {
     /// The message, once it was changed.
     text: Vec<u8>,
     spare: Vec<u8>,
+    /// That of the last limit that was asked.
+    pub(super) key: Vec<u8>,
     /// By rule.
     buffers: Vec<Buffers>,
     buckets: Vec<Buckets>,
@@ -41,6 +43,7 @@ impl Desk {
             fields: Fields::default(),
             text: Vec::new(),
             spare: Vec::new(),
+            key: Vec::new(),
             journal: Fields::default(),
             buffers: (0..rules).map(|_| Buffers::default()).collect(),
             buckets: (0..rules).map(|_| Buckets::default()).collect(),
@@ -111,6 +114,8 @@ enum Did {
     Changed,
     /// It could not.
     Failed,
+    /// It has changed something, but not as it was to.
+    HalfDone,
     /// The event is left out.
     Dropped,
     /// No other rule is asked.
@@ -158,7 +163,7 @@ impl Engine {
                     decided.dropped = Some(index);
                     return decided;
                 }
-                Did::Nothing | Did::Changed | Did::Failed => {}
+                Did::Nothing | Did::Changed | Did::Failed | Did::HalfDone => {}
             }
         }
         decided.lane = now.topic.map_or(0, |chosen| self.lane(chosen, &batch.stream.topic));
@@ -304,6 +309,7 @@ fn count(done: &mut Done, did: &Did, asked: bool) {
     match did {
         Did::Changed => done.changed += 1,
         Did::Failed => done.errors += 1,
+        Did::HalfDone => (done.changed, done.errors) = (done.changed + 1, done.errors + 1),
         Did::Nothing | Did::Dropped | Did::Kept => {}
     }
 }
@@ -325,6 +331,7 @@ fn act((index, rule): (usize, &Rule), now: &mut Now<'_>, desk: &mut Desk, around
                 by.fill(&now.look(desk), &mut key);
             }
             let takes = desk.buckets.get_mut(index).is_none_or(|buckets| buckets.takes(*limit, &key, around.read_ns));
+            std::mem::swap(&mut desk.key, &mut key);
             desk.spare = key;
             if takes { Did::Nothing } else { Did::Dropped }
         }
@@ -369,28 +376,42 @@ fn blot((index, redact): (usize, &Redact), now: &mut Now<'_>, desk: &mut Desk, r
     let mut spare = std::mem::take(&mut desk.spare);
     spare.clear();
     let message = redact.apply(now.message(desk), &mut spare, room);
-    if message {
+    if message != Blotted::No {
         std::mem::swap(&mut desk.text, &mut spare);
         (now.moved, now.changed) = (true, true);
     }
     desk.spare = spare;
     let others = blot_entry(redact, now, desk, room);
-    let fields = !desk.fields.is_empty() && desk.fields.change(|text, out| redact.apply(text, out, room));
-    let any = message || fields || others;
-    now.replaced_by = if any { Some(index) } else { now.replaced_by };
-    done_if(any)
+    let mut fields = Blotted::No;
+    if !desk.fields.is_empty() {
+        desk.fields.change(|text, out| one(redact, (text, out), room, &mut fields));
+    }
+    let all = message.max(fields).max(others);
+    now.replaced_by = if all == Blotted::No { now.replaced_by } else { Some(index) };
+    match all {
+        Blotted::No => Did::Nothing,
+        Blotted::Yes => Did::Changed,
+        Blotted::Short => Did::HalfDone,
+    }
+}
+
+/// One text of several; `all` becomes the worst of what was done.
+fn one(redact: &Redact, (text, out): (&[u8], &mut Vec<u8>), room: usize, all: &mut Blotted) -> bool {
+    let done = redact.apply(text, out, room);
+    *all = done.max(*all);
+    done != Blotted::No
 }
 
 /// The other fields of an entry of the journal may hold what its message does.
-fn blot_entry(redact: &Redact, now: &mut Now<'_>, desk: &mut Desk, room: usize) -> bool {
-    let Some(journal) = now.entry.and_then(|(_, entry)| entry.journal) else { return false };
+fn blot_entry(redact: &Redact, now: &mut Now<'_>, desk: &mut Desk, room: usize) -> Blotted {
+    let Some(journal) = now.entry.and_then(|(_, entry)| entry.journal) else { return Blotted::No };
     if !now.blotted {
         desk.journal.clear();
         desk.journal.put(b"journal", Value::Json(journal));
     }
-    let any = desk.journal.change(|text, out| redact.apply(text, out, room));
-    now.blotted |= any;
-    any
+    let mut all = Blotted::No;
+    now.blotted |= desk.journal.change(|text, out| one(redact, (text, out), room, &mut all));
+    all
 }
 
 fn read(form: &Form, index: usize, now: &mut Now<'_>, desk: &mut Desk, around: &Around) -> Did {

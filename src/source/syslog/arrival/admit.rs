@@ -57,6 +57,19 @@ impl Arrivals {
         self.is_full.store(true, Ordering::Release);
     }
 
+    /// All of these, where none of them has room.
+    fn all_shed(&self, frames: &Frames<'_>) -> shed::Counts {
+        let mut shed = shed::Counts::default();
+        for frame in frames.frames.iter().filter(|frame| frame.last) {
+            let message = frames.bytes_of(frame);
+            match self.settings.shed_first.class(message, 100) {
+                Some(class) => shed.add_first(class),
+                None => shed.add(Severity::of(message)),
+            }
+        }
+        shed
+    }
+
     fn count_shed(&self, transport: Transport, shed: &shed::Counts) {
         let all = shed.all();
         if all == 0 {
@@ -131,11 +144,7 @@ impl Intake for Arrivals {
                     part.0 = true;
                 }
                 drop(guard);
-                let mut shed = shed::Counts::default();
-                for frame in frames.frames.iter().filter(|frame| frame.last) {
-                    shed.add(Severity::of(frames.bytes_of(frame)));
-                }
-                self.count_shed(frames.transport, &shed);
+                self.count_shed(frames.transport, &self.all_shed(frames));
                 Taken::Accepted { end }
             }
         }
