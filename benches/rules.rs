@@ -60,6 +60,7 @@ fn batches(text: &[u8]) -> Vec<Batch> {
             to,
             observed_ns: 0,
             ticket: 1,
+            part: 0,
             since: Instant::now(),
             before: Count::default(),
             copy: None,

@@ -22,6 +22,9 @@ impl fmt::Display for StreamId {
     }
 }
 
+/// Headers of Kafka messages: names and values, in order.
+pub type Headers = Vec<(Arc<str>, Box<[u8]>)>;
+
 /// An ordered, resumable origin inside a source, as the stages after the source need to know it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Stream {
@@ -29,8 +32,10 @@ pub struct Stream {
     pub id: StreamId,
     /// The name of the `[[source]]` it belongs to.
     pub source: Arc<str>,
-    /// The key of its Kafka messages; for a file `host:` and the path under which it was first seen.
+    /// The key of its Kafka messages; for a file `host:` and the path under which it was first seen. Empty: they have none.
     pub key: Box<[u8]>,
+    /// The headers of its Kafka messages, beside those of parts.
+    pub headers: Headers,
     /// What its events are before they are encoded.
     pub origin: Origin,
     /// The topic that its source names.
@@ -241,6 +246,8 @@ pub struct Batch {
     pub observed_ns: i64,
     /// The settlement's ticket for this batch, see [`crate::settlement`].
     pub ticket: u64,
+    /// Which part of what the ticket is for; 0 where all goes the same way.
+    pub part: u32,
     /// When it was read, or read back from the spill: what is unsettled for long goes to the spill.
     pub since: Instant,
     /// All that its stream had sent to this lane before this batch: by it what a spill holds is told from what came before.

@@ -30,8 +30,8 @@ use std::time::Duration;
 
 pub use problem::{Origin, Problem, Problems};
 
-use crate::rules::Action;
 use crate::rules::engine::Engine;
+use crate::rules::{Action, Tally};
 use crate::source::file::discover::Finder;
 
 /// What `[agent]` says, defaults filled in.
@@ -99,6 +99,8 @@ pub struct Config {
     pub syslogs: Vec<crate::source::syslog::Settings>,
     /// Its sources of type `journald`.
     pub journals: Vec<crate::source::journald::Settings>,
+    /// `kafka.key` and `kafka.headers`, where they say something.
+    pub stamp: Option<Arc<crate::rules::stamp::Stamp>>,
     /// Every `[[rule]]`, in the order in which they are written.
     pub rules: Arc<[crate::rules::Rule]>,
     /// Every `[[test]]`.
@@ -123,6 +125,12 @@ impl Config {
             }
         }
         topics
+    }
+
+    /// What each rule, and the stamp, has done, by name.
+    pub fn tallies(&self) -> impl Iterator<Item = (&Arc<str>, &Tally)> {
+        let rules = self.rules.iter().map(|rule| (&rule.name, &rule.tally));
+        rules.chain(self.stamp.iter().map(|stamp| (&stamp.name, &stamp.tally)))
     }
 
     /// The topics that events of this source may go to: its own, and those that rules give them to.

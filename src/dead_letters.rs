@@ -51,7 +51,7 @@ pub struct Letter {
     pub key: Vec<u8>,
     /// The message's value.
     pub value: Vec<u8>,
-    /// The message's headers, in order; only parts in the format `raw` bear any.
+    /// The message's headers, in order: those of `kafka.headers`, and of parts in the format `raw`.
     pub headers: Vec<(String, Vec<u8>)>,
     /// The reason, one of the table in [`crate::kafka::errors`].
     pub reason: String,

@@ -59,6 +59,8 @@ pub struct Lane {
     count: Option<i32>,
     /// The partition count that holds for each stream.
     partitions: HashMap<StreamId, i32>,
+    /// Batches without a key that were sent so far.
+    turn: u32,
     /// Partitions that the producer has delivered to.
     tried: HashSet<i32>,
     /// The partition whose first record is in flight, alone.
@@ -114,6 +116,7 @@ impl Lane {
             asked: None,
             count: None,
             partitions: HashMap::new(),
+            turn: 0,
             tried: HashSet::new(),
             trying: None,
             ending: None,

@@ -30,7 +30,8 @@ use crate::lane::{Condition, Lanes, Order};
 use crate::ledger::Count;
 use crate::metrics::text::Growth;
 use crate::quiet::Quiet;
-use crate::rules::Rule;
+use crate::rules::stamp::Stamp;
+use crate::rules::{Done, Rule};
 use crate::settlement::Settlement;
 use crate::source::file::discover::Finder;
 use crate::source::journald::position::Place;
@@ -88,6 +89,16 @@ pub struct Live {
     pub pulses: Vec<(Arc<str>, Arc<Pulse>)>,
     /// In their order.
     pub rules: Arc<[Rule]>,
+    /// What is put around all messages.
+    pub stamp: Option<Arc<Stamp>>,
+}
+
+impl Live {
+    /// What each rule, and the stamp, has done, by name.
+    fn tallies(&self) -> impl Iterator<Item = (&Arc<str>, Done)> {
+        let rules = self.rules.iter().map(|rule| (&rule.name, rule.tally.done()));
+        rules.chain(self.stamp.iter().map(|stamp| (&stamp.name, stamp.tally.done())))
+    }
 }
 
 /// Has the configuration read anew, and waits for what comes of it, in words.

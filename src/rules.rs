@@ -10,6 +10,7 @@
 //! | an event's time and severity out of its fields | [`change`] |
 //! | how many events go through | [`limit`] |
 //! | which topic gets an event | [`route`] |
+//! | the key and headers of its message | [`stamp`] |
 //! | a batch goes through the rules | [`engine`] |
 //! | when errors of rules are told | [`trouble`] |
 //!
@@ -23,6 +24,7 @@ pub mod limit;
 pub mod parse;
 pub mod redact;
 pub mod route;
+pub mod stamp;
 pub mod template;
 #[cfg(test)]
 mod tests;

@@ -245,26 +245,27 @@ impl Settlement {
     /// `all` nothing is left for it. What rules have left out is booked when the resume position passes the batch, so that what will be read
     /// again is not in the stored books.
     ///
-    /// `others` is what rules have given to other lanes; returned is what each of those had been given of the stream before.
+    /// `others` is what goes another way than the batch: to which topic, where it begins in the stream, and what it counts. Returned is for each the
+    /// number of its part of the batch, and what its lane had been given of the stream before.
     pub fn sift(
         &self,
         (id, ticket): (StreamId, u64),
         topic: &Arc<str>,
         sifted: Sifted,
-        others: &[(Arc<str>, Count)],
+        others: &[(Arc<str>, u64, Count)],
         all: bool,
-    ) -> Vec<Count> {
+    ) -> Vec<(u32, Count)> {
         let mut inner = self.lock();
         let Sifted { skipped, filtered, by_rule, limited, again, routed } = sifted;
         let known = inner.streams.get_mut(&id);
         let shares = Shares { skipped, filtered: (filtered, by_rule, limited), others, routed };
         let sifted = known.and_then(|entry| Some((entry.sift(ticket, topic, shares)?, Arc::clone(&entry.known().source))));
-        let Some(((twice, before), source)) = sifted else { return vec![Count::default(); others.len()] };
+        let Some(((twice, before), source)) = sifted else { return vec![(u32::MAX, Count::default()); others.len()] };
         let book = inner.book(&source);
         (book.waiting, book.ledger.read) = (book.waiting - twice, book.ledger.read - twice);
         book.ledger.resent += again;
         if all {
-            inner.settle(id, ticket, topic, None, Fate::Filtered);
+            inner.settle(id, (ticket, 0), topic, None, Fate::Filtered);
         }
         before
     }
@@ -304,7 +305,7 @@ impl Settlement {
     pub fn settled(&self, batch: &Batch, prefix: usize, fate: Fate) {
         let Some(last) = prefix.checked_sub(1).and_then(|index| batch.events.get(index)) else { return };
         let upto = (prefix < batch.events.len()).then(|| (batch.count(0..prefix), batch.base + u64::from(last.to)));
-        self.lock().settle(batch.stream.id, batch.ticket, &batch.stream.topic, upto, fate);
+        self.lock().settle(batch.stream.id, (batch.ticket, batch.part), &batch.stream.topic, upto, fate);
     }
 
     /// Kafka has acknowledged the events of `batch` before `prefix`.
@@ -312,11 +313,11 @@ impl Settlement {
         self.settled(batch, prefix, Fate::Delivered);
     }
 
-    /// What was left of these batches (stream and ticket) is durable in the spill of `topic`, which now stands as `row` says.
-    pub fn spilled(&self, topic: &Arc<str>, row: LaneRow, tickets: &[(StreamId, u64)]) {
+    /// What was left of these parts of batches (stream, ticket, part) is durable in the spill of `topic`, which now stands as `row` says.
+    pub fn spilled(&self, topic: &Arc<str>, row: LaneRow, parts: &[(StreamId, u64, u32)]) {
         let mut inner = self.lock();
-        for (id, ticket) in tickets {
-            inner.settle(*id, *ticket, topic, None, Fate::Spilled);
+        for (id, ticket, part) in parts {
+            inner.settle(*id, (*ticket, *part), topic, None, Fate::Spilled);
         }
         inner.lane(topic, row);
     }
@@ -456,15 +457,15 @@ impl Inner {
         }
     }
 
-    fn settle(&mut self, id: StreamId, ticket: u64, topic: &str, upto: Option<(Count, u64)>, fate: Fate) {
+    fn settle(&mut self, id: StreamId, part: (u64, u32), topic: &str, upto: Option<(Count, u64)>, fate: Fate) {
         let Some(entry) = self.streams.get_mut(&id) else { return };
-        let fresh = entry.settle(ticket, topic, upto);
+        let booked = entry.settle(part, upto, fate);
         let source = Arc::clone(&entry.known().source);
         self.dirty.insert(id);
-        if fresh != Count::default() {
+        for (fate, count) in booked.into_iter().filter(|(_, count)| *count != Count::default()) {
             let book = self.book(&source);
-            book.waiting = book.waiting - fresh;
-            self.end(&source, fresh, fate, topic);
+            book.waiting = book.waiting - count;
+            self.end(&source, count, fate, topic);
         }
         self.book_passed(id);
     }

@@ -74,9 +74,12 @@ impl Trial {
             _ => Origin::File(path.as_bytes().into()),
         };
         Some(Trial {
-            engine: Engine::new(&config.rules, (source, kind), zone, encode.room()),
+            engine: match &config.stamp {
+                Some(stamp) => Some(Engine::of(&config.rules, (source, kind), zone, encode.room()).with_stamp(Arc::clone(stamp))),
+                None => Engine::new(&config.rules, (source, kind), zone, encode.room()),
+            },
             encoder: Encoder::new(&encode),
-            stream: Arc::new(Stream { id: StreamId(0), source: name, key: Box::default(), origin, topic }),
+            stream: Arc::new(Stream { id: StreamId(0), source: name, key: Box::default(), headers: Vec::new(), origin, topic }),
             offset: 0,
             journal: (kind == "journald").then_some(encode),
         })
@@ -85,10 +88,20 @@ impl Trial {
     /// The topic that the last line went to.
     fn topic(&self) -> &str {
         let routed = self.engine.as_ref().and_then(|engine| {
-            let lane = engine.lanes().first()?.checked_sub(1)?;
+            let lane = engine.ways().first()?.0.checked_sub(1)?;
             engine.topics().get(usize::from(lane))
         });
         routed.unwrap_or(&self.stream.topic)
+    }
+
+    /// The key and headers of the last message, where they are not those that all have.
+    fn around(&self) -> String {
+        let class = self.engine.as_ref().and_then(|engine| Some(engine.class(engine.ways().first()?.1))).unwrap_or_default();
+        let key = class
+            .key
+            .map(|key| if key.is_empty() { " without key".to_owned() } else { format!(" with key {}", String::from_utf8_lossy(&key)) });
+        let headers = class.headers.iter().map(|(name, value)| format!(" {name}={}", String::from_utf8_lossy(value)));
+        key.into_iter().chain(headers).collect()
     }
 
     /// What becomes of this line.
@@ -132,6 +145,7 @@ impl Trial {
             to: Position { offset: to, line_start: to, ..Position::START },
             observed_ns,
             ticket: 0,
+            part: 0,
             since: Instant::now(),
             before: Count::default(),
             copy: None,
@@ -203,7 +217,7 @@ fn lines(trial: &mut Trial, from: &mut impl BufRead, to: &mut impl Write) -> io:
             }
             Outcome::Kept(_, value) => {
                 count[0] += 1;
-                write!(to, "kept, to {}: ", trial.topic())?;
+                write!(to, "kept, to {}{}: ", trial.topic(), trial.around())?;
                 to.write_all(&value)?;
                 to.write_all(b"\n")?;
             }

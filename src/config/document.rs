@@ -170,7 +170,10 @@ pub fn variable(name: &str, text: &str) -> (String, Node) {
     let (mut names, free): (Vec<String>, _) = match (name.strip_prefix("kafka__librdkafka__"), name.strip_prefix("agent__labels__")) {
         (Some(property), _) => (vec!["kafka".into(), "librdkafka".into()], Some(property.replace('_', "."))),
         (_, Some(label)) => (vec!["agent".into(), "labels".into()], Some(label.to_owned())),
-        _ => (name.split("__").map(str::to_owned).collect(), None),
+        _ => match name.strip_prefix("kafka__headers__") {
+            Some(header) => (vec!["kafka".into(), "headers".into()], Some(header.to_owned())),
+            None => (name.split("__").map(str::to_owned).collect(), None),
+        },
     };
     names.extend(free);
     let path = names.join(".");

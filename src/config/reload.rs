@@ -55,6 +55,10 @@ impl<'a> Source<'a> {
 #[must_use]
 pub fn plan(old: &Config, mut new: Config) -> Plan {
     let restart = hold(old, &mut new);
+    let stamp = old.stamp != new.stamp;
+    if !stamp {
+        new.stamp.clone_from(&old.stamp);
+    }
     let rules = old.rules.len() != new.rules.len() || !old.rules.iter().zip(&*new.rules).all(|(old, new)| old.is_like(new));
     if !rules {
         // What they have done goes on being counted.
@@ -72,7 +76,7 @@ pub fn plan(old: &Config, mut new: Config) -> Plan {
         };
         sources.push((Arc::clone(&source.name), step));
     }
-    Plan { kafka: old.kafka != new.kafka, sources, rules, restart, config: new }
+    Plan { kafka: old.kafka != new.kafka, sources, rules: rules || stamp, restart, config: new }
 }
 
 /// Gives what needs a restart its old value; returns the keys whose new one differs.

@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::collect::Collected;
 use super::document::Node;
 use super::problem::{Fault, Origin, Problem, Problems};
-use super::schema::{self, Raw, RawAgent, RawSpill, Unset};
+use super::schema::{self, Raw, RawAgent, RawKafka, RawSpill, Unset};
 use super::sources::{self, Sources};
 use super::units::{self, Time};
 use super::{Agent, Config, Machine, kinds, print, properties};
@@ -21,6 +21,8 @@ use crate::dead_letters;
 use crate::encode::{self, Format};
 use crate::http;
 use crate::kafka;
+use crate::rules::stamp::{Key, Stamp};
+use crate::rules::template::Template;
 use crate::spill;
 
 /// What of the spill each lane needs at least, bytes: two segments, so that one can be written while the other is read.
@@ -101,6 +103,7 @@ pub fn resolve(mut collected: Collected, machine: &Machine<'_>) -> Result<Config
         found.warnings.push(text.to_owned());
     }
     let topic = |name: Option<&str>| name.map(Arc::from);
+    let stamp = stamp(&raw.kafka, &agent.host, &mut found);
     let spill = spill(&raw.spill, &agent);
     let mut config = Config {
         kafka: kafka::Settings { bootstrap_servers: properties::servers(raw.kafka.bootstrap_servers.as_ref()), properties },
@@ -128,6 +131,7 @@ pub fn resolve(mut collected: Collected, machine: &Machine<'_>) -> Result<Config
         files,
         syslogs,
         journals,
+        stamp,
         rules: Arc::from([]),
         tests: Vec::new(),
         includes,
@@ -137,6 +141,42 @@ pub fn resolve(mut collected: Collected, machine: &Machine<'_>) -> Result<Config
     rules(&mut config, lists, machine, &mut found);
     topics(&config, &mut found);
     if found.problems.is_empty() { Ok(Config { warnings: found.warnings, ..config }) } else { Err(sorted(&mut found)) }
+}
+
+/// The most headers.
+const MOST_HEADERS: usize = 16;
+
+/// `kafka.key` and `kafka.headers`.
+fn stamp(raw: &RawKafka, host: &str, found: &mut Findings<'_>) -> Option<Arc<Stamp>> {
+    let host = host.replace('{', "{{").replace('}', "}}");
+    let mut template = |text: &str, path: &str| match Template::read(&text.replace("{host}", &host)) {
+        Ok(template) => Some(template),
+        Err(wrong) => {
+            found.blame(path, wrong, "write {NAME} where a field goes");
+            None
+        }
+    };
+    let key = match raw.key.as_str() {
+        "stream" => Some(Key::Stream),
+        "round-robin" => Some(Key::None),
+        text => template(text, "kafka.key").map(Key::Of),
+    };
+    let headers: Vec<(Arc<str>, Template)> =
+        raw.headers.iter().filter_map(|(name, text)| Some((Arc::from(name.as_str()), template(text, "kafka.headers")?))).collect();
+    if !raw.key.contains('{') && !matches!(key, Some(Key::Stream | Key::None)) {
+        found.blame(
+            "kafka.key",
+            format!("{:?} would be the key of all messages", raw.key),
+            "write \"stream\", \"round-robin\", or a text with a {FIELD} in it",
+        );
+    }
+    for name in raw.headers.keys().filter(|name| name.starts_with("logferry-")) {
+        found.blame("kafka.headers", format!("{name:?} is a name of logferry's own headers"), "name it otherwise");
+    }
+    if raw.headers.len() > MOST_HEADERS {
+        found.blame("kafka.headers", format!("there are more than {MOST_HEADERS} headers"), "leave some out: each message bears them all");
+    }
+    Stamp::new(key?, headers).map(Arc::new)
 }
 
 /// The rules, and what of sources depends on them.

@@ -196,6 +196,8 @@ pub const KEYS: &[Key] = &[
     entry("kafka.max_rate", Kind::Size { min: KIB, max: 1 << 40 }, Nothing, "How many bytes a second may be sent, all topics together, in fair turns. Default: as many as Kafka takes."),
     entry("kafka.dead_letter_topic", Kind::Topic, Nothing, "Where a record goes that Kafka refuses for its size or content; no other topic's name. Default: files under dead-letters in state_dir."),
     entry("kafka.gap_topic", Kind::Topic, Nothing, "Where records go that say what was lost. Default: kafka.topic."),
+    entry("kafka.key", Kind::Text, Is("stream"), "The key of messages, which chooses the partition: stream keeps the order of a log; a text with {FIELD}s in it keeps that of what has the same text; round-robin spreads batches over partitions and keeps none."),
+    entry("kafka.headers", Kind::Texts, Nothing, "Headers of messages, texts with {FIELD}s in them. Default: none. They treble what a message costs."),
     entry("kafka.tls.ca_file", Kind::Path, Nothing, "Certificates of the authorities to trust (PEM). Default: the system's."),
     entry("kafka.tls.cert_file", Kind::Path, Nothing, "This client's own certificate (PEM); needs key_file."),
     entry("kafka.tls.key_file", Kind::Path, Nothing, "The key of cert_file (PEM)."),
@@ -398,6 +400,9 @@ pub struct RawKafka {
     pub gap_topic: Option<String>,
     pub tls: Option<RawTls>,
     pub sasl: Option<RawSasl>,
+    pub key: String,
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
     #[serde(default)]
     pub librdkafka: BTreeMap<String, String>,
 }

@@ -210,7 +210,8 @@ impl Ground {
         let rules = Engine::new(&config.rules, source, encode.zone.clone(), encode.room());
         // What rules had given to lanes is not known to the source.
         let other = || Engine::of(&config.rules, source, encode.zone.clone(), encode.room());
-        let rules = rules.or_else(|| shared.settlement.was_routed(source.0).then(other));
+        let rules = rules.or_else(|| (config.stamp.is_some() || shared.settlement.was_routed(source.0)).then(other));
+        let rules = rules.map(|rules| stamped(config, rules));
         Ok(Box::new(Way {
             routing: rules.map(|rules| routing(&self.lanes, rules)).transpose()?,
             others: others.clone(),
@@ -224,6 +225,14 @@ impl Ground {
     /// The share of the memory that this source has, together with others that feed the same topics.
     fn budget(&self, config: &Config, source: &str) -> Arc<Budget> {
         Arc::clone(self.portions.get(&config.topics_of(source)).unwrap_or(&self.lanes.shared().budget))
+    }
+}
+
+/// These rules with the stamp, if there is one.
+fn stamped(config: &Config, rules: Engine) -> Engine {
+    match &config.stamp {
+        Some(stamp) => rules.with_stamp(Arc::clone(stamp)),
+        None => rules,
     }
 }
 
@@ -244,7 +253,7 @@ pub(super) fn exchange_rules(config: &Config, lanes: &Lanes, name: &str, source:
     let encode = config.syslogs.iter().find(|settings| *settings.name == *name).map_or(config.encode.clone(), |it| encoded(config, it));
     let room = encode.room();
     tracing::debug!(source = name, kind, "other rules");
-    source.rules.leave(routing(lanes, Engine::of(&config.rules, (name, kind), encode.zone, room))?);
+    source.rules.leave(routing(lanes, stamped(config, Engine::of(&config.rules, (name, kind), encode.zone, room)))?);
     Ok(())
 }
 

@@ -38,8 +38,8 @@ impl Watch {
     }
 
     pub(super) fn tick(&mut self, config: &Config, settlement: &Settlement, lanes: &Lanes) {
-        for (rule, errors) in self.trouble.look(&config.rules, Instant::now()) {
-            tracing::warn!(%rule, errors, "a rule could not do what it is for: events are shipped without it; logferry test shows what becomes of a line");
+        for (rule, errors) in self.trouble.look(config.tallies(), Instant::now()) {
+            tracing::warn!(%rule, errors, "it could not do what it is for: such events are shipped without it; logferry test shows what becomes of a line");
         }
         let totals = settlement.totals();
         let conditions: Vec<Condition> = lanes.conditions().into_iter().map(|(_, condition)| condition).collect();

@@ -8,7 +8,7 @@ use crate::lane::Entrance;
 use crate::ledger::Count;
 use crate::pool::Pool;
 use crate::rules::engine::Engine;
-use crate::rules::route;
+use crate::rules::route::{self, Share};
 use crate::settlement::Settlement;
 use crate::source::Outlet;
 
@@ -58,11 +58,15 @@ impl Outlet for Way {
             self.pool.give_block(block);
         }
         if let Some(Routing { rules, lanes }) = self.routing.as_ref().filter(|_| !others.is_empty()) {
-            for (at, part) in route::split(&mut batch, rules.lanes(), &others) {
-                if let Some(lane) = lanes.get(at) {
-                    lane.send(part);
+            for (share, given) in &others {
+                let lane = usize::from(share.lane).checked_sub(1).map_or(Some(&self.lane), |lane| lanes.get(lane));
+                let own = &batch.stream.topic;
+                let topic = usize::from(share.lane).checked_sub(1).and_then(|lane| rules.topics().get(lane)).unwrap_or(own);
+                if let Some(lane) = lane {
+                    lane.send(route::take(&batch, share, topic, rules.class(share.class), *given));
                 }
             }
+            route::keep_rest(&mut batch, rules.ways());
         }
         if !batch.events.is_empty() {
             self.lane.send(batch);
@@ -85,9 +89,9 @@ impl Outlet for Way {
 }
 
 impl Way {
-    /// Takes the batch through the rules. Returns the topics of other lanes, if any of them gets something, each with what it was given of the
-    /// stream before; `None` if nothing of the batch is left.
-    fn sift(&mut self, batch: &mut Batch) -> Option<Vec<(Arc<str>, Count)>> {
+    /// Takes the batch through the rules. Returns what of it goes another way than the rest, each share with the number of its part and what its lane
+    /// was given of the stream before; `None` if nothing of the batch is left.
+    fn sift(&mut self, batch: &mut Batch) -> Option<Vec<(Share, (u32, Count))>> {
         if let Some(others) = self.others.take() {
             self.routing = Some(others);
         }
@@ -96,12 +100,11 @@ impl Way {
         let sifted = rules.run(batch, |topics, number| self.settlement.began(stream.id, topics, number));
         batch.charge.resize(encode::charge_for(batch.bytes.capacity(), batch.events.len()));
         let Some(sifted) = sifted else { return Some(Vec::new()) };
-        let shares = route::shares(batch, rules.lanes(), rules.topics().len());
-        let elsewhere = shares.iter().any(|share| *share != Count::default());
-        let others: Vec<_> = rules.topics().iter().cloned().zip(shares).filter(|_| elsewhere).collect();
-        let all = batch.events.is_empty() || rules.lanes().iter().all(|lane| *lane != 0) && rules.number() != 0;
-        let before = self.settlement.sift((stream.id, batch.ticket), &stream.topic, sifted, &others, all);
-        let others = others.into_iter().zip(before).map(|((topic, _), before)| (topic, before)).collect();
-        (!batch.events.is_empty()).then_some(others)
+        let shares = rules.shares(batch);
+        let topic = |lane: u16| usize::from(lane).checked_sub(1).and_then(|lane| rules.topics().get(lane)).unwrap_or(&stream.topic);
+        let others: Vec<_> = shares.iter().map(|share| (Arc::clone(topic(share.lane)), share.from, share.count)).collect();
+        let all = shares.iter().map(|share| share.events.len()).sum::<usize>() == batch.events.len();
+        let given = self.settlement.sift((stream.id, batch.ticket), &stream.topic, sifted, &others, all);
+        (!batch.events.is_empty()).then(|| shares.into_iter().zip(given).collect())
     }
 }

@@ -98,7 +98,11 @@ impl Topic {
         };
         let report = || producer.context().0.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(report());
-        let record = BaseRecord::to(&self.name).key(&letter.key).payload(&letter.value).headers(headers(letter));
+        let mut record = BaseRecord::to(&self.name).payload(&letter.value).headers(headers(letter));
+        // An empty key is none.
+        if !letter.key.is_empty() {
+            record = record.key(&letter.key);
+        }
         producer.send(record).map_err(|(error, _)| words(&error))?;
         let until = Instant::now() + PATIENCE + Duration::from_secs(1);
         while stop.phase() != Phase::Now {

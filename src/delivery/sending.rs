@@ -148,6 +148,11 @@ impl Lane {
     }
 
     fn partition(&mut self, batch: &Batch) -> i32 {
+        // Without a key each batch goes to the next partition.
+        if batch.stream.key.is_empty() {
+            self.turn = self.turn.wrapping_add(1);
+            return i32::try_from(self.turn % u32::try_from(self.count.unwrap_or(1)).unwrap_or(1).max(1)).unwrap_or(0);
+        }
         if self.partitions.len() >= PARTITIONS_KEPT {
             self.partitions.clear();
         }

@@ -32,7 +32,7 @@ const UNSYNCED: usize = 3 << 20;
 pub(super) struct Spilling {
     pub(super) log: Spill,
     /// What becomes settled with the next sync. Bounded by [`UNSYNCED`].
-    tickets: Vec<(StreamId, u64)>,
+    tickets: Vec<(StreamId, u64, u32)>,
     /// When the first record was written that is not durable.
     written: Option<Instant>,
     /// All goes to disk until something is acknowledged after this: Kafka takes too little.
@@ -193,7 +193,7 @@ impl Lane {
         let mut tickets = Vec::with_capacity(places.len());
         for ((batch, _), place) in bare.iter_mut().zip(&places) {
             batch.copy = Some(*place);
-            tickets.push((batch.stream.id, batch.ticket));
+            tickets.push((batch.stream.id, batch.ticket, batch.part));
         }
         let all = places.len() == bare.len();
         self.producer = producer;
@@ -225,7 +225,7 @@ impl Lane {
             let outcome = self.spilling.log.append(&group).map(|_| group.len());
             let written = outcome.as_ref().copied().unwrap_or(0);
             for batch in self.fresh.drain(..written) {
-                self.spilling.tickets.push((batch.stream.id, batch.ticket));
+                self.spilling.tickets.push((batch.stream.id, batch.ticket, batch.part));
                 self.shared.pool.give_block(batch.bytes);
                 self.shared.pool.give_events(batch.events);
             }

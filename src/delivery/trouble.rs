@@ -231,6 +231,7 @@ fn letter(batch: &Batch, index: usize, code: RDKafkaErrorCode, servers: &str) ->
     let start = batch.events.iter().take(index + 1).map(|event| lines.next(event)).last().unwrap_or(batch.base);
     let event = batch.events.get(index);
     let headers = event.filter(|_| batch.part_headers).and_then(|event| raw::part_headers(batch.stream.id, start, event));
+    let own = batch.stream.headers.iter().map(|(name, value)| (name.to_string(), value.to_vec()));
     let part = event.and_then(Event::part).map_or_else(String::new, |(part, _)| format!(":{part}"));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok();
     Letter {
@@ -239,7 +240,7 @@ fn letter(batch: &Batch, index: usize, code: RDKafkaErrorCode, servers: &str) ->
         topic: Arc::clone(topic),
         key: batch.stream.key.to_vec(),
         value: event.map_or_else(Vec::new, |event| batch.event_bytes(event).to_vec()),
-        headers: headers.into_iter().flatten().map(|(name, value)| (name.to_owned(), value.into_bytes())).collect(),
+        headers: own.chain(headers.into_iter().flatten().map(|(name, value)| (name.to_owned(), value.into_bytes()))).collect(),
         reason: errors::reason(code).to_owned(),
         words: errors::words(code, topic, servers),
         time_ns: now.and_then(|time| i64::try_from(time.as_nanos()).ok()).unwrap_or(0),

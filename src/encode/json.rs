@@ -108,7 +108,14 @@ impl Json {
             path: Vec::new(),
             syslog: syslog::Syslog::new(settings.zone.clone()),
         };
-        let nowhere = Stream { id: StreamId(0), source: "".into(), key: Box::default(), origin: Origin::Finished, topic: "".into() };
+        let nowhere = Stream {
+            id: StreamId(0),
+            source: "".into(),
+            key: Box::default(),
+            headers: Vec::new(),
+            origin: Origin::Finished,
+            topic: "".into(),
+        };
         json.begin(&nowhere, 0);
         let mut widest = Vec::new();
         let message =

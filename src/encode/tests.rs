@@ -49,6 +49,7 @@ fn stream(source: &str, path: &[u8]) -> Arc<Stream> {
         id: StreamId(0xfeed),
         source: source.into(),
         key: b"key".as_slice().into(),
+        headers: vec![],
         origin: Origin::File(path.into()),
         topic: "logs".into(),
     })
@@ -88,6 +89,7 @@ fn batch(stream: Arc<Stream>, base: u64, lines: &[Line]) -> Batch {
         to: Position::START,
         observed_ns: OBSERVED_NS,
         ticket: 7,
+        part: 0,
         since: Instant::now(),
         before: Count::default(),
         copy: None,

@@ -210,7 +210,7 @@ impl Producer {
     /// the failure. Nothing of the batch's stream may follow while some of the batch is held back.
     pub fn send(&mut self, batch: Batch, (first, end): (usize, usize), partition: i32) {
         let number = self.first_flight + self.flights.len();
-        let refused = if batch.part_headers {
+        let refused = if batch.part_headers || !batch.stream.headers.is_empty() {
             self.send_with_headers(&batch, (first, end), partition, number)
         } else {
             self.send_fast(&batch, (first, end), partition, number)
@@ -254,7 +254,9 @@ impl Producer {
         number: usize,
     ) -> Option<(RDKafkaErrorCode, usize)> {
         let events = batch.events.get(first..end).unwrap_or_default();
-        let key = &batch.stream.key;
+        // An empty key is none.
+        let key = Some(&batch.stream.key).filter(|key| !key.is_empty());
+        let (key, key_len) = key.map_or((ptr::null_mut(), 0), |key| (key.as_ptr().cast_mut().cast::<c_void>(), key.len()));
         self.scratch.clear();
         self.scratch.extend(events.iter().enumerate().map(|(index, event)| {
             let payload = batch.event_bytes(event);
@@ -264,8 +266,8 @@ impl Producer {
                 partition,
                 payload: payload.as_ptr().cast_mut().cast::<c_void>(),
                 len: payload.len(),
-                key: key.as_ptr().cast_mut().cast::<c_void>(),
-                key_len: key.len(),
+                key,
+                key_len,
                 offset: 0,
                 _private: ptr::without_provenance_mut((number << EVENT_BITS) | (first + index)),
             }
@@ -292,19 +294,20 @@ impl Producer {
         let client = self.client.as_ref()?;
         let mut lines = LineStarts::of(batch);
         for (index, event) in batch.events.iter().enumerate().take(end) {
-            let headers = raw::part_headers(batch.stream.id, lines.next(event), event);
+            let line = lines.next(event);
+            let headers = batch.part_headers.then(|| raw::part_headers(batch.stream.id, line, event)).flatten();
             if index < first {
                 continue;
             }
             let opaque = (number << EVENT_BITS) | index;
-            let mut record = BaseRecord::with_opaque_to(&self.topic_name, opaque)
-                .partition(partition)
-                .key(&*batch.stream.key)
-                .payload(batch.event_bytes(event));
-            if let Some(headers) = headers {
-                record = record
-                    .headers(headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: Some(value) })));
+            let mut record = BaseRecord::with_opaque_to(&self.topic_name, opaque).partition(partition).payload(batch.event_bytes(event));
+            if !batch.stream.key.is_empty() {
+                record = record.key(&*batch.stream.key);
             }
+            let own = batch.stream.headers.iter().map(|(name, value)| (&**name, &**value));
+            let parts = headers.iter().flatten().map(|(name, value)| (*name, value.as_bytes()));
+            let all = own.chain(parts).fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: Some(value) }));
+            record = record.headers(all);
             if let Err((error, _)) = client.send(record) {
                 return Some((code_of(&error), end - index));
             }

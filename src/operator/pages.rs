@@ -70,7 +70,7 @@ impl Running {
                 full: full.map(str::to_owned),
             },
             reload: self.reloads.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            rules: self.live().rules.iter().map(view::rule).collect(),
+            rules: self.live().tallies().map(|(name, done)| view::rule(name, done)).collect(),
             ..books
         }
     }
@@ -85,7 +85,7 @@ impl Running {
             sources,
             files,
             produced: self.lanes.produced().into_iter().map(|(topic, took)| (topic.to_string(), took)).collect(),
-            rules: live.rules.iter().map(|rule| (rule.name.to_string(), rule.tally.done())).collect(),
+            rules: live.tallies().map(|(name, done)| (name.to_string(), done)).collect(),
             configured: status.reload.successful != Some(false),
             process: Process::now(),
             status,

@@ -72,7 +72,10 @@ fn open(settings: &kafka::Settings) -> rdkafka::error::KafkaResult<BaseProducer<
 
 fn queue(producer: &BaseProducer<Context>, letter: &Letter, index: usize) -> Result<(), String> {
     let headers = letter.headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: Some(value) }));
-    let mut record = BaseRecord::with_opaque_to(&letter.topic, Box::new(index)).key(&letter.key).payload(&letter.value);
+    let mut record = BaseRecord::with_opaque_to(&letter.topic, Box::new(index)).payload(&letter.value);
+    if !letter.key.is_empty() {
+        record = record.key(&letter.key);
+    }
     if !letter.headers.is_empty() {
         record = record.headers(headers);
     }

@@ -78,9 +78,9 @@ pub fn source(ledger: &Ledger, pending: Count, kind: &str) -> Source {
 
 /// What a rule has done.
 #[must_use]
-pub fn rule(rule: &rules::Rule) -> Rule {
-    let rules::Done { matched, dropped, changed, errors } = rule.tally.done();
-    Rule { name: rule.name.to_string(), matched, dropped, changed, errors }
+pub fn rule(name: &str, done: rules::Done) -> Rule {
+    let rules::Done { matched, dropped, changed, errors } = done;
+    Rule { name: name.to_owned(), matched, dropped, changed, errors }
 }
 
 /// What a lane does; `None`: no daemon runs.

@@ -11,7 +11,8 @@ use jiff::tz::TimeZone;
 use regex::bytes::RegexSet;
 
 use super::parse::{Around, Form};
-use super::route;
+use super::route::{self, Way};
+use super::stamp::{Class, Stamp};
 use super::when::{Of, When};
 use super::{Action, Done, Rule};
 use crate::batch::{Batch, Event, Extra, StreamId};
@@ -75,6 +76,9 @@ impl Plan {
 struct Decided {
     dropped: Option<usize>,
     lane: u16,
+    /// What the stamp wrote for it, of an event in parts.
+    stamp: Option<Box<[u8]>>,
+    class: u16,
     /// The rules that change the message.
     change: Vec<usize>,
 }
@@ -103,8 +107,17 @@ pub struct Engine {
     topics: Arc<[Arc<str>]>,
     /// See [`Engine::number`].
     number: u64,
-    /// Of the present batch, the lane of each event that is left in it.
-    lanes: Vec<u16>,
+    /// Of the present batch, where each event that is left in it goes.
+    ways: Vec<Way>,
+    /// The key and headers of all messages.
+    stamp: Option<Arc<Stamp>>,
+    /// Of the present batch, the classes: what the stamp wrote, and a number for its key.
+    classes: HashMap<Box<[u8]>, u16>,
+    made: Vec<(Box<[u8]>, u16)>,
+    keys: HashMap<Box<[u8]>, u16>,
+    written: Vec<u8>,
+    /// What the stamp did in the present batch.
+    stamped: Done,
 }
 
 /// What comes of the present batch.
@@ -174,7 +187,13 @@ impl Engine {
         Engine {
             topics: reach.topics.as_slice().into(),
             number: if reach.topics.is_empty() { 0 } else { number(rules) },
-            lanes: Vec::new(),
+            ways: Vec::new(),
+            stamp: None,
+            classes: HashMap::new(),
+            made: Vec::new(),
+            keys: HashMap::new(),
+            written: Vec::new(),
+            stamped: Done::default(),
             entries: reach.entries && room.text.is_some(),
             enriches: reach.enriches,
             gives_severity: reach.gives_severity,
@@ -201,10 +220,36 @@ impl Engine {
         self.number
     }
 
-    /// The lane of each event that the last [`Engine::run`] left in its batch; empty if no rule routes.
+    /// Where each event goes that the last [`Engine::run`] left in its batch; empty if no rule routes and there is no stamp.
     #[must_use]
-    pub fn lanes(&self) -> &[u16] {
-        &self.lanes
+    pub fn ways(&self) -> &[Way] {
+        &self.ways
+    }
+
+    /// The shares of the batch of the last [`Engine::run`], see [`route::shares`].
+    #[must_use]
+    pub fn shares(&self, batch: &Batch) -> Vec<route::Share> {
+        route::shares(batch, &self.ways, |class| self.written(class).map_or(0, |(_, key)| *key))
+    }
+
+    /// What events of this class have in common.
+    #[must_use]
+    pub fn class(&self, class: u16) -> Class {
+        self.written(class).zip(self.stamp.as_ref()).map(|((written, _), stamp)| stamp.class(written)).unwrap_or_default()
+    }
+
+    /// Classes are numbered from 1; 0 is that of events without a stamp.
+    fn written(&self, class: u16) -> Option<&(Box<[u8]>, u16)> {
+        self.made.get(usize::from(class).checked_sub(1)?)
+    }
+
+    /// The same with a stamp on all messages.
+    #[must_use]
+    pub fn with_stamp(mut self, stamp: Arc<Stamp>) -> Engine {
+        let written = format!("{:?}{:?}", stamp.key, stamp.headers);
+        self.number = xxh3_64(format!("{} {written}", self.number).as_bytes()).clamp(1, MIXED - 1);
+        self.stamp = Some(stamp);
+        self
     }
 
     /// Takes out of the batch what rules leave out and what was settled before; `began` says up to where in the stream that is, in the lanes of
@@ -213,7 +258,10 @@ impl Engine {
     pub fn run(&mut self, batch: &mut Batch, began: impl FnOnce(&[Arc<str>], u64) -> Began) -> Option<Sifted> {
         let plan = self.plan(batch, began);
         let (was_settled, routes) = (batch.base < plan.fresh_from, self.number != 0);
-        self.lanes.clear();
+        self.ways.clear();
+        self.classes.clear();
+        self.made.clear();
+        self.keys.clear();
         if plan.steps.is_empty() && !was_settled && !routes {
             return None;
         }
@@ -262,7 +310,7 @@ impl Engine {
         let own = Count { events: whole, bytes: u64::from(event.to.saturating_sub(event.from)) };
         let counted = if round.routes { own } else { Count { events: whole, bytes: 0 } };
         let mut extra = Extra::default();
-        let (dropped, target) = self.judge(batch, plan, event, line, &mut extra);
+        let (dropped, way) = self.judge(batch, plan, event, line, &mut extra);
         if let Some(rule) = dropped {
             round.sifted.filtered += counted;
             if let Some((done, count)) = self.done.get_mut(rule) {
@@ -275,7 +323,7 @@ impl Engine {
             return false;
         }
         let end = batch.base + u64::from(event.to);
-        if round.was_settled && end <= plan.skip_to(target) {
+        if round.was_settled && end <= plan.skip_to(way.0) {
             round.sifted.skipped += counted;
             return false;
         }
@@ -283,7 +331,7 @@ impl Engine {
             round.sifted.again += own;
         }
         if round.routes {
-            self.lanes.push(target);
+            self.ways.push(way);
         }
         round.line_start.get_or_insert(line);
         if self.enriches {
@@ -316,11 +364,11 @@ impl Engine {
     }
 
     /// Which rule leaves the event out, if one does; else it is changed as rules say, and its lane is told.
-    fn judge(&mut self, batch: &Batch, plan: &Plan, event: &mut Event, line: u64, extra: &mut Extra) -> (Option<usize>, u16) {
+    fn judge(&mut self, batch: &Batch, plan: &Plan, event: &mut Event, line: u64, extra: &mut Extra) -> (Option<usize>, Way) {
         let all = plan.steps.iter().map(|(rule, when)| (*rule, Some(when)));
         let Some((number, last)) = event.part() else {
-            let Decided { dropped, lane, .. } = self.pass(batch, plan, event, line, all, extra);
-            return (dropped, lane);
+            let Decided { dropped, lane, class, .. } = self.pass(batch, plan, event, line, all, extra);
+            return (dropped, (lane, class));
         };
         let id = batch.stream.id;
         let decided = if number == 1 {
@@ -332,17 +380,41 @@ impl Engine {
             }
             decided
         };
-        let decision = (decided.dropped, decided.lane);
+        // Classes are of one batch, and parts of several.
+        let class = decided.stamp.as_ref().map_or(0, |written| self.class_of(written));
+        let decision = (decided.dropped, (decided.lane, class));
         if !last {
             self.long.insert(id, decided);
         }
         decision
     }
 
+    /// The class of what the stamp wrote; at 65,535 classes in one batch, which has 8,192 events, all others would be of the last.
+    fn class_of(&mut self, written: &[u8]) -> u16 {
+        if let Some(class) = self.classes.get(written) {
+            return *class;
+        }
+        let class = u16::try_from(self.made.len() + 1).unwrap_or(u16::MAX);
+        let key = written.get(..4 + key_len(written)).unwrap_or(written);
+        let key = self.keys.get(key).copied().unwrap_or_else(|| {
+            self.keys.insert(key.into(), class);
+            class
+        });
+        self.classes.insert(written.into(), class);
+        self.made.push((written.into(), key));
+        class
+    }
+
     /// What is done with parts of an event whose first part was not seen: they go to the source's topic, and nothing that might be blotted out is left.
-    fn unknown(&self, plan: &Plan) -> Decided {
+    fn unknown(&mut self, plan: &Plan) -> Decided {
         let redacts = |rule: &usize| self.rules.get(*rule).is_some_and(|rule| matches!(rule.action, Action::Redact(_)));
-        Decided { dropped: None, lane: 0, change: plan.steps.iter().map(|(rule, _)| *rule).filter(redacts).collect() }
+        Decided {
+            dropped: None,
+            lane: 0,
+            stamp: None,
+            class: 0,
+            change: plan.steps.iter().map(|(rule, _)| *rule).filter(redacts).collect(),
+        }
     }
 
     /// Adds what was done in this batch to the rules' tallies.
@@ -355,6 +427,10 @@ impl Engine {
                 sifted.by_rule.push((Arc::clone(&rule.name), *count));
             }
         }
+        let stamped = std::mem::take(&mut self.stamped);
+        if let Some(stamp) = self.stamp.as_ref().filter(|_| stamped != Done::default()) {
+            stamp.tally.add(stamped);
+        }
         for (rule, key, count) in limited {
             let name = self.rules.get(rule).map_or("", |rule| &*rule.name);
             let key = String::from_utf8_lossy(key.get(..KEY_TOLD).unwrap_or(&key));
@@ -362,6 +438,11 @@ impl Engine {
             sifted.limited.push((place.into(), count));
         }
     }
+}
+
+/// How long the key is that a stamp wrote.
+fn key_len(written: &[u8]) -> usize {
+    written.first_chunk::<4>().map_or(0, |len| u32::from_le_bytes(*len)).checked_add(1).map_or(0, |len| len as usize - 1)
 }
 
 /// Adds what a limit has left out. What is beyond [`KEYS_TOLD`] keys goes under one name.

@@ -3,8 +3,10 @@
 //! Lane 0 is the source's own topic, lane `n` the topic `n - 1` of those that rules name. After [`own_their_bytes`] each event counts from where it
 //! begins to where the next one does, so that what several lanes are given of a stretch is together what was read.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::stamp::Class;
 use super::template::Template;
 use super::when::Look;
 use crate::batch::{Batch, Origin, Stream};
@@ -41,35 +43,94 @@ pub fn own_their_bytes(batch: &mut Batch) {
     }
 }
 
-/// What each lane from 1 on gets of a batch, `lanes` being the lane of each of its events.
+/// What of a batch goes the same way: to one lane, with the same key and headers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// The lane.
+    pub lane: u16,
+    /// What its events have in common around their values, a number of the engine's classes.
+    pub class: u16,
+    /// Where its first event begins in the stream.
+    pub from: u64,
+    /// What its events count.
+    pub count: Count,
+    /// Which of the batch's events it has.
+    pub events: Vec<u32>,
+}
+
+/// Where each event of a batch goes: its lane, and its class.
+pub type Way = (u16, u16);
+
+/// The shares of a batch, in the order of their first events, and what is left with the batch itself: events of lane 0 and class 0. `key_of` says
+/// by a number which classes have the same key: for those the order of events is kept, so a share ends where another class comes between.
 #[must_use]
-pub fn shares(batch: &Batch, lanes: &[u16], topics: usize) -> Vec<Count> {
-    let mut shares = vec![Count::default(); topics];
-    for (at, lane) in lanes.iter().enumerate() {
-        if let Some(share) = usize::from(*lane).checked_sub(1).and_then(|lane| shares.get_mut(lane)) {
-            *share += batch.count(at..at + 1);
+pub fn shares(batch: &Batch, ways: &[Way], key_of: impl Fn(u16) -> u16) -> Vec<Share> {
+    let mut shares: Vec<Share> = Vec::new();
+    let mut last: HashMap<(u16, u16), usize> = HashMap::new();
+    for (at, (lane, class)) in ways.iter().enumerate() {
+        if (*lane, *class) == (0, 0) {
+            continue;
+        }
+        let open =
+            last.get(&(*lane, key_of(*class))).copied().filter(|share| shares.get(*share).is_some_and(|share| share.class == *class));
+        let index = open.unwrap_or_else(|| {
+            let from = batch.base + batch.events.get(at).map_or(0, |event| u64::from(event.from));
+            shares.push(Share { lane: *lane, class: *class, from, count: Count::default(), events: Vec::new() });
+            last.insert((*lane, key_of(*class)), shares.len() - 1);
+            shares.len() - 1
+        });
+        if let Some(share) = shares.get_mut(index) {
+            share.count += batch.count(at..at + 1);
+            share.events.push(u32::try_from(at).unwrap_or(u32::MAX));
         }
     }
     shares
 }
 
-/// Splits a batch of finished messages: what goes to other lanes leaves it. `topics` are those from lane 1 on; with each comes what its lane was
-/// given of the stream before. The batch itself may have no events in the end.
-pub fn split(batch: &mut Batch, lanes: &[u16], topics: &[(Arc<str>, Count)]) -> Vec<(usize, Batch)> {
-    let mut out = Vec::new();
-    if lanes.iter().all(|lane| *lane == 0) {
-        return out;
+/// A share of a batch of finished messages, in a batch of its own: for this topic, with what its events have in common; `part` and `before` are what
+/// the settlement says of it.
+#[must_use]
+pub fn take(batch: &Batch, share: &Share, topic: &Arc<str>, class: Class, (part, before): (u32, Count)) -> Batch {
+    let chosen = || share.events.iter().filter_map(|at| batch.events.get(*at as usize));
+    let mut bytes = Vec::with_capacity(chosen().map(|event| event.len as usize).sum());
+    let mut events = Vec::with_capacity(share.events.len());
+    for event in chosen() {
+        events.push(event.moved(u32::try_from(bytes.len()).unwrap_or(u32::MAX), event.len));
+        bytes.extend_from_slice(batch.event_bytes(event));
     }
-    for (at, (topic, before)) in topics.iter().enumerate() {
-        let is_there = |lane: &u16| usize::from(*lane) == at + 1;
-        if lanes.iter().any(is_there) {
-            out.push((at, part(batch, lanes, is_there, topic, *before)));
-        }
+    let first = share.events.first().map_or(0, |at| *at as usize);
+    let mut starts = LineStarts::of(batch);
+    let line_start = batch.events.iter().take(first + 1).map(|event| starts.next(event)).last().unwrap_or(batch.line_start);
+    let Stream { id, source, key, .. } = &*batch.stream;
+    let (key, headers) = (class.key.unwrap_or_else(|| key.clone()), class.headers);
+    let stream = Stream { id: *id, source: Arc::clone(source), key, headers, origin: Origin::Finished, topic: Arc::clone(topic) };
+    let charge = batch.charge.another(charge_for(bytes.capacity(), events.len()));
+    Batch {
+        stream: Arc::new(stream),
+        bytes,
+        events,
+        extras: Vec::new(),
+        base: batch.base,
+        line_start,
+        to: batch.to,
+        observed_ns: batch.observed_ns,
+        ticket: batch.ticket,
+        part,
+        since: batch.since,
+        before,
+        copy: None,
+        part_headers: batch.part_headers,
+        routed: batch.routed,
+        charge,
     }
+}
+
+/// Takes out of the batch what is in shares.
+pub fn keep_rest(batch: &mut Batch, ways: &[Way]) {
     let (mut starts, mut line_start, mut at) = (LineStarts::of(batch), None, 0);
     let mut events = std::mem::take(&mut batch.events);
     events.retain(|event| {
-        let (line, own) = (starts.next(event), lanes.get(at).is_none_or(|lane| *lane == 0));
+        let (line, own) = (starts.next(event), ways.get(at).is_none_or(|way| *way == (0, 0)));
         at += 1;
         if own {
             line_start.get_or_insert(line);
@@ -78,42 +139,6 @@ pub fn split(batch: &mut Batch, lanes: &[u16], topics: &[(Arc<str>, Count)]) -> 
     });
     batch.events = events;
     batch.line_start = line_start.unwrap_or(batch.line_start);
-    out
-}
-
-/// Those of its events that are there, in a batch of their own.
-fn part(batch: &Batch, lanes: &[u16], is_there: impl Fn(&u16) -> bool, topic: &Arc<str>, before: Count) -> Batch {
-    let chosen = || batch.events.iter().zip(lanes).filter(|(_, lane)| is_there(lane)).map(|(event, _)| event);
-    let mut bytes = Vec::with_capacity(chosen().map(|event| event.len as usize).sum());
-    let (mut events, mut starts, mut line_start) = (Vec::with_capacity(chosen().count()), LineStarts::of(batch), None);
-    for (event, lane) in batch.events.iter().zip(lanes) {
-        let line = starts.next(event);
-        if is_there(lane) {
-            line_start.get_or_insert(line);
-            events.push(event.moved(u32::try_from(bytes.len()).unwrap_or(u32::MAX), event.len));
-            bytes.extend_from_slice(batch.event_bytes(event));
-        }
-    }
-    let Stream { id, source, key, .. } = &*batch.stream;
-    let stream = Stream { id: *id, source: Arc::clone(source), key: key.clone(), origin: Origin::Finished, topic: Arc::clone(topic) };
-    let charge = batch.charge.another(charge_for(bytes.capacity(), events.len()));
-    Batch {
-        stream: Arc::new(stream),
-        bytes,
-        events,
-        extras: Vec::new(),
-        base: batch.base,
-        line_start: line_start.unwrap_or(batch.line_start),
-        to: batch.to,
-        observed_ns: batch.observed_ns,
-        ticket: batch.ticket,
-        since: batch.since,
-        before,
-        copy: None,
-        part_headers: batch.part_headers,
-        routed: batch.routed,
-        charge,
-    }
 }
 
 #[cfg(test)]
@@ -137,7 +162,14 @@ mod tests {
             at = to;
         }
         let to = 500 + u64::from(at) + 3;
-        let stream = Stream { id: StreamId(1), source: "s".into(), key: (*b"k").into(), origin: Origin::Finished, topic: "own".into() };
+        let stream = Stream {
+            id: StreamId(1),
+            source: "s".into(),
+            key: (*b"k").into(),
+            headers: vec![],
+            origin: Origin::Finished,
+            topic: "own".into(),
+        };
         Batch {
             stream: Arc::new(stream),
             bytes,
@@ -148,6 +180,7 @@ mod tests {
             to: Position { offset: to, line_start: to, ..Position::START },
             observed_ns: 7,
             ticket: 9,
+            part: 0,
             since: Instant::now(),
             before: Count::default(),
             copy: None,
@@ -159,33 +192,42 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_the_lanes_get_is_together_what_there_was(lengths in prop::collection::vec((0..9_u8, 0..3_u8), 1..12), lanes in prop::collection::vec(0..4_u16, 12), parts: bool) {
+        fn what_the_lanes_get_is_together_what_there_was(lengths in prop::collection::vec((0..9_u8, 0..3_u8), 1..12), ways in prop::collection::vec((0..3_u16, 0..4_u16), 12), parts: bool) {
             let mut whole = batch(&lengths, parts);
             own_their_bytes(&mut whole);
             let front = u64::from(whole.events[0].from);
             let all = whole.count_from(0);
             prop_assert_eq!(all.bytes + front, whole.to.offset - whole.base);
-            let lanes = &lanes[..whole.events.len()];
-            let given = shares(&whole, lanes, 3);
-            let topics: Vec<(Arc<str>, Count)> = ["a", "b", "c"].map(|topic| (topic.into(), Count { events: 1, bytes: 2 })).into();
-            let expected: Vec<(u16, u64, String)> = whole.events.iter().zip(lanes).map(|(event, lane)| {
-                (*lane, whole.base + u64::from(event.to), String::from_utf8(whole.event_bytes(event).to_vec()).unwrap())
-            }).collect();
-            let split = split(&mut whole, lanes, &topics);
-            let mut sum = whole.count_from(0);
-            for (at, part) in &split {
-                prop_assert_eq!(part.count_from(0), given[*at]);
-                prop_assert_eq!((&part.stream.topic, part.ticket, part.before, part.routed), (&topics[*at].0, 9, topics[*at].1, 5));
-                sum += part.count_from(0);
+            let ways = &ways[..whole.events.len()];
+            // Classes 0 and 1 have one key, 2 and 3 another.
+            let key_of = |class: u16| class / 2;
+            let shares = shares(&whole, ways, key_of);
+            let number = |batch: &Batch, event: &Event| String::from_utf8(batch.event_bytes(event).to_vec()).unwrap().parse::<usize>().unwrap();
+            let (mut sum, mut seen) = (Count::default(), Vec::new());
+            for (part, share) in (1..).zip(&shares) {
+                let class = Class { key: Some((*b"k").into()), headers: vec![] };
+                let taken = take(&whole, share, &"t".into(), class, (part, Count { events: 1, bytes: 2 }));
+                prop_assert_eq!(taken.count_from(0), share.count);
+                prop_assert_eq!((&*taken.stream.topic, taken.ticket, taken.part, taken.routed, &*taken.stream.key), ("t", 9, part, 5, b"k".as_slice()));
+                prop_assert_eq!(taken.base + u64::from(taken.events[0].from), share.from);
+                for event in &taken.events {
+                    let at = number(&taken, event);
+                    prop_assert_eq!((ways[at], event.to), ((share.lane, share.class), whole.events[at].to));
+                    seen.push((share.lane, key_of(share.class), at));
+                }
+                sum += taken.count_from(0);
             }
+            // In each lane, what has one key keeps its order over all shares.
+            for (lane, key) in [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)] {
+                let of: Vec<usize> = seen.iter().filter(|(of, k, _)| (*of, *k) == (lane, key)).map(|(.., at)| *at).collect();
+                prop_assert!(of.is_sorted(), "{:?}", of);
+            }
+            keep_rest(&mut whole, ways);
+            sum += whole.count_from(0);
+            seen.extend(whole.events.iter().map(|event| (0, 0, number(&whole, event))));
+            seen.sort_by_key(|(.., at)| *at);
+            prop_assert!(seen.iter().map(|(.., at)| *at).eq(0..ways.len()));
             prop_assert_eq!(sum, all);
-            for lane in 0..4 {
-                let part = if lane == 0 { Some(&whole) } else { split.iter().find(|(at, _)| at + 1 == usize::from(lane)).map(|(_, part)| part) };
-                let got = part.into_iter().flat_map(|part| part.events.iter().map(|event| {
-                    (lane, part.base + u64::from(event.to), String::from_utf8(part.event_bytes(event).to_vec()).unwrap())
-                }));
-                prop_assert_eq!(got.collect::<Vec<_>>(), expected.iter().filter(|(of, ..)| *of == lane).cloned().collect::<Vec<_>>());
-            }
         }
     }
 }

@@ -12,6 +12,7 @@ use super::limit::Limit;
 use super::parse::Form;
 use super::redact::{Blotted, Find, Redact, Salt};
 use super::route::Route;
+use super::stamp::{Key, Stamp};
 use super::template::Template;
 use super::when::{Compare, Test, When};
 use super::{Action, Rule, Severity};
@@ -38,6 +39,7 @@ fn batch(lines: &[&str]) -> Batch {
             id: StreamId(7),
             source: "web".into(),
             key: Box::default(),
+            headers: vec![],
             origin: Origin::File((*b"/var/log/web/access.log").into()),
             topic: "t".into(),
         }),
@@ -48,6 +50,7 @@ fn batch(lines: &[&str]) -> Batch {
         to: Position { offset: end, line_start: end, ..Position::START },
         observed_ns: 0,
         ticket: 1,
+        part: 0,
         since: Instant::now(),
         before: Count::default(),
         copy: None,
@@ -358,6 +361,10 @@ fn a_sample_by_a_field_keeps_or_leaves_out_all_of_a_value() {
     assert!(!left.is_empty() && left.len() < 600 && left.len().is_multiple_of(6), "{}", left.len());
 }
 
+fn lanes(engine: &Engine) -> Vec<u16> {
+    engine.ways().iter().map(|(lane, _)| *lane).collect()
+}
+
 fn to(topic: &str, topics: &[&str]) -> Action {
     Action::Route(Route { topic: Template::read(topic).unwrap(), topics: topics.iter().map(|topic| Arc::from(*topic)).collect() })
 }
@@ -381,19 +388,17 @@ fn events_are_given_to_topics_and_each_lane_knows_what_it_had() {
     });
     let sifted = sifted.unwrap();
     assert_eq!(texts(&batch), ["plain", "secret", "app=web", "app=other", "app=db secret"]);
-    assert_eq!(engine.lanes(), [0, 3, 2, 0, 1], "a later rule has the last word, and what is none of the list stays where it was going");
+    assert_eq!(lanes(&engine), [0, 3, 2, 0, 1], "a later rule has the last word, and what is none of the list stays where it was going");
     assert_eq!((sifted.filtered, sifted.routed, batch.routed), (Count { events: 1, bytes: 13 }, engine.number(), engine.number()));
-    assert_eq!(
-        super::route::shares(&batch, engine.lanes(), 3),
-        [13, 8, 7].map(|bytes| Count { events: 1, bytes: bytes + u64::from(bytes == 13) })
-    );
+    let given: Vec<(u16, u64)> = engine.shares(&batch).iter().map(|share| (share.lane, share.count.bytes)).collect();
+    assert_eq!(given, [(3, 7), (2, 8), (1, 14)]);
     // Read again: what a lane had settled is left out for this lane alone.
     let end = |line: usize| 1000 + lines[..=line].iter().map(|line| line.len() as u64 + 1).sum::<u64>();
     let (mut again, mut batch) = (self::engine(rules()).unwrap(), self::batch(&lines));
     assert_eq!(again.number(), engine.number(), "the same rules have the same number");
     let began = |_: &[Arc<str>], _| Began { settled: vec![end(0), 0, end(5), end(1)], again_to: 0 };
     let sifted = again.run(&mut batch, began).unwrap();
-    assert_eq!((texts(&batch), again.lanes()), (vec!["app=other".to_owned(), "app=db secret".into()], [0, 1].as_slice()));
+    assert_eq!((texts(&batch), lanes(&again)), (vec!["app=other".to_owned(), "app=db secret".into()], vec![0, 1]));
     assert_eq!((sifted.skipped, sifted.filtered), (Count { events: 3, bytes: 6 + 7 + 8 }, Count { events: 1, bytes: 13 }));
     assert_eq!(batch.count_from(0).bytes + 21 + 13, batch.to.offset - batch.base);
 }
@@ -404,7 +409,7 @@ fn what_other_rules_may_have_sent_is_sent_again_and_counted() {
     let began = |_: &[Arc<str>], _| Began { settled: vec![0, 0], again_to: 1006 };
     let mut engine = engine(vec![(message("b"), to("audit", &["audit"]))]).unwrap();
     let sifted = engine.run(&mut batch, began).unwrap();
-    assert_eq!((texts(&batch).len(), sifted.again, engine.lanes()), (3, Count { events: 2, bytes: 6 }, [0, 1, 0].as_slice()));
+    assert_eq!((texts(&batch).len(), sifted.again, lanes(&engine)), (3, Count { events: 2, bytes: 6 }, vec![0, 1, 0]));
 }
 
 #[test]
@@ -414,7 +419,7 @@ fn all_parts_of_an_event_go_where_its_first_does() {
         let mut batch = self::batch(&[text]);
         batch.events[0] = batch.events[0].as_part(number, last);
         engine.run(&mut batch, |_, _| Began::default()).unwrap();
-        engine.lanes().to_vec()
+        lanes(&engine)
     };
     assert_eq!([lane("first", 1, false), lane("second", 2, false), lane("third", 3, true)], [[1], [1], [1]]);
     assert_eq!([lane("other", 1, false), lane("first", 2, true)], [[0], [0]]);
@@ -424,7 +429,8 @@ fn all_parts_of_an_event_go_where_its_first_does() {
 fn entries(all: &[&str]) -> Batch {
     let batch = batch(all);
     let Stream { id, source, key, topic, .. } = &*batch.stream;
-    let stream = Stream { id: *id, source: source.clone(), key: key.clone(), origin: Origin::Finished, topic: topic.clone() };
+    let stream =
+        Stream { id: *id, source: source.clone(), key: key.clone(), headers: vec![], origin: Origin::Finished, topic: topic.clone() };
     Batch { stream: Arc::new(stream), ..batch }
 }
 
@@ -554,4 +560,38 @@ fn what_a_limit_leaves_out_is_told_by_its_key() {
         .unwrap();
     assert_eq!((sifted.limited.len(), sifted.limited.iter().map(|(_, count)| count.events).sum::<u64>()), (33, 100));
     assert_eq!(sifted.limited.last().map(|(place, count)| (&**place, count.events)), Some(("rule rule-2, other keys", 68)));
+}
+
+#[test]
+fn events_get_a_key_and_headers_and_what_has_one_key_keeps_its_order() {
+    let template = |text: &str| Template::read(text).unwrap();
+    let stamp = |key: Key| Arc::new(Stamp::new(key, vec![("level".into(), template("{fields.level}"))]).unwrap());
+    let parse = || vec![(message("="), Action::Parse(Form::Logfmt { message: None })), (message("gone"), Action::Drop)];
+    let lines = ["user=a level=x", "user=b level=x", "user=a level=x", "user=a level=y", "user=gone", "plain", "user=b level=x"];
+    let of = |key: Key| {
+        let stamp = stamp(key);
+        let mut engine = engine(parse()).unwrap().with_stamp(Arc::clone(&stamp));
+        let mut batch = self::batch(&lines);
+        let sifted = engine.run(&mut batch, |_, _| Began::default()).unwrap();
+        let shares = engine.shares(&batch);
+        let sum: Count = shares.iter().map(|share| share.count).chain([sifted.filtered]).sum();
+        assert_eq!(sum.bytes, batch.to.offset - batch.base);
+        assert_eq!((stamp.tally.done().matched, stamp.tally.done().errors), (6, 1));
+        let shown = shares.iter().map(|share| {
+            let class = engine.class(share.class);
+            let level = class.headers.first().map(|(_, value)| String::from_utf8_lossy(value).into_owned()).unwrap_or_default();
+            (class.key.map(|key| String::from_utf8_lossy(&key).into_owned()), level, share.events.clone())
+        });
+        shown.collect::<Vec<_>>()
+    };
+    let key = |text: &str| Some(text.to_owned());
+    let by_user = of(Key::Of(template("{user}")));
+    let x = || "x".to_owned();
+    assert_eq!(
+        by_user,
+        [(key("a"), x(), vec![0, 2]), (key("b"), x(), vec![1, 5]), (key("a"), "y".into(), vec![3]), (None, String::new(), vec![4])]
+    );
+    let by_stream = of(Key::Stream);
+    assert_eq!(by_stream, [(None, x(), vec![0, 1, 2]), (None, "y".into(), vec![3]), (None, String::new(), vec![4]), (None, x(), vec![5])]);
+    assert_eq!(of(Key::None).first(), Some(&(key(""), x(), vec![0, 1, 2])));
 }

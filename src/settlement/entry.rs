@@ -5,22 +5,38 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::batch::Position;
-use crate::ledger::Count;
+use crate::ledger::{Count, Fate};
 use crate::snapshot::rows::{FeedRow, MIXED, StreamRow};
 
-/// What a batch has for one lane.
+/// What of a batch goes the same way: for one lane, and with one key.
 #[derive(Debug)]
 pub(super) struct Part {
     pub(super) topic: Arc<str>,
-    /// All its events for this lane.
+    /// All its events.
     pub(super) count: Count,
     /// Those whose fate is known.
-    pub(super) done: Count,
-    /// How much of `done` has moved the lane's mark.
+    done: Count,
+    /// How much of `done` is in the books and has moved the lane's mark.
     passed: Count,
+    /// The fates of the rest of `done`, in their order.
+    fates: Vec<(Fate, Count)>,
+    /// Where its first event begins in the stream, or before that.
+    from: u64,
     /// Where the last event of `done` ends in the stream.
     upto: u64,
     pub(super) settled: bool,
+}
+
+impl Part {
+    fn new(topic: Arc<str>, count: Count, from: u64) -> Part {
+        let (done, passed) = <(Count, Count)>::default();
+        Part { topic, count, done, passed, fates: Vec::new(), from, upto: from, settled: false }
+    }
+
+    /// What of it is not in the books yet.
+    pub(super) fn left(&self) -> Count {
+        self.count - self.passed
+    }
 }
 
 /// A batch that is on its way.
@@ -50,8 +66,8 @@ pub(super) struct Shares<'a> {
     /// Settled before this run.
     pub(super) skipped: Count,
     pub(super) filtered: Filtered,
-    /// What other lanes get.
-    pub(super) others: &'a [(Arc<str>, Count)],
+    /// What goes another way than the batch itself: to which topic, where it begins in the stream, and what it counts.
+    pub(super) others: &'a [(Arc<str>, u64, Count)],
     /// The number of the rules.
     pub(super) routed: u64,
 }
@@ -70,6 +86,8 @@ struct Feed {
     admitted: Count,
     /// How many batches at the front are settled in it.
     cursor: usize,
+    /// What is newly in the books of the lane; to be taken by who moved it.
+    booked: Vec<(Fate, Count)>,
     /// Its mark at the start of this run.
     began: u64,
 }
@@ -97,8 +115,10 @@ pub(super) struct Entry {
 impl Entry {
     /// A stream as a row has it; `durable_head` says how much of a head a snapshot has.
     pub(super) fn new(mut row: StreamRow, durable_head: u16) -> Entry {
-        let feeds =
-            std::mem::take(&mut row.feeds).into_iter().map(|row| Feed { admitted: row.settled, began: row.mark, row, cursor: 0 }).collect();
+        let feeds = std::mem::take(&mut row.feeds)
+            .into_iter()
+            .map(|row| Feed { admitted: row.settled, began: row.mark, row, cursor: 0, booked: Vec::new() })
+            .collect();
         let durable_at = row.position.offset;
         Entry { row, feeds, unread: Count::default(), waiting: VecDeque::new(), durable_head, durable_at, passed: Vec::new(), merged: 0 }
     }
@@ -127,7 +147,7 @@ impl Entry {
     fn feed(&mut self, topic: &Arc<str>) -> &mut Feed {
         let at = self.feeds.iter().position(|feed| feed.row.topic == *topic).unwrap_or_else(|| {
             let row = FeedRow { topic: Arc::clone(topic), ..FeedRow::default() };
-            self.feeds.push(Feed { row, admitted: Count::default(), cursor: 0, began: 0 });
+            self.feeds.push(Feed { row, admitted: Count::default(), cursor: 0, booked: Vec::new(), began: 0 });
             self.feeds.len() - 1
         });
         &mut self.feeds[at]
@@ -159,29 +179,35 @@ impl Entry {
             before.push(feed.admitted);
             feed.admitted += *count;
             let topic = Arc::clone(&feed.row.topic);
-            waiting.push(Part { topic, count: *count, done: Count::default(), passed: Count::default(), upto: base, settled: false });
+            waiting.push(Part::new(topic, *count, base));
         }
         let (filtered, fresh, routed) = (Filtered::default(), Count::default(), self.row.routed);
         self.waiting.push_back(Waiting { ticket, since, to, routed, parts: waiting, filtered, merged, fresh });
         before
     }
 
-    /// A ticket is settled in one lane, whole or up to `upto` = (what that counts, stream offset). Returns what is newly settled.
-    pub(super) fn settle(&mut self, ticket: u64, topic: &str, upto: Option<(Count, u64)>) -> Count {
+    /// A part of a batch is settled, whole or up to `upto` = (what that counts, stream offset). Returns what is newly in the books: what is settled
+    /// without a break from the front, so that after a kill nothing is counted that will be read again.
+    pub(super) fn settle(&mut self, (ticket, part): (u64, u32), upto: Option<(Count, u64)>, fate: Fate) -> Vec<(Fate, Count)> {
         // Tickets grow, so a search by halves finds one.
-        let Ok(at) = self.waiting.binary_search_by_key(&ticket, |waiting| waiting.ticket) else { return Count::default() };
-        let Some(waiting) = self.waiting.get_mut(at) else { return Count::default() };
+        let Ok(at) = self.waiting.binary_search_by_key(&ticket, |waiting| waiting.ticket) else { return Vec::new() };
+        let Some(waiting) = self.waiting.get_mut(at) else { return Vec::new() };
         let end = waiting.to.offset;
-        let Some(part) = waiting.parts.iter_mut().find(|part| &*part.topic == topic && !part.settled) else { return Count::default() };
+        let Some(part) = waiting.parts.get_mut(part as usize).filter(|part| !part.settled) else { return Vec::new() };
         let before = part.done;
         match upto {
             None => (part.done, part.upto, part.settled) = (part.count, end, true),
             Some((done, offset)) => (part.done, part.upto) = (done, offset),
         }
         let fresh = part.done - before;
-        self.advance(topic);
+        match part.fates.last_mut().filter(|(last, _)| *last == fate) {
+            Some((_, count)) => *count += fresh,
+            None => part.fates.push((fate, fresh)),
+        }
+        let topic = Arc::clone(&part.topic);
+        self.advance(&topic);
         self.move_on();
-        fresh
+        self.feeds.iter_mut().find(|feed| feed.row.topic == topic).map(|feed| std::mem::take(&mut feed.booked)).unwrap_or_default()
     }
 
     /// Moves the resume position over all at the front that is settled in every lane.
@@ -202,14 +228,27 @@ impl Entry {
         let Some(feed) = self.feeds.iter_mut().find(|feed| &*feed.row.topic == topic) else { return };
         while let Some(waiting) = self.waiting.get_mut(feed.cursor) {
             // A batch that has nothing for this lane holds it up no more than one that is settled.
-            let Some(part) = waiting.parts.iter_mut().find(|part| &*part.topic == topic) else {
-                feed.cursor += 1;
-                continue;
-            };
-            feed.row.settled += part.done - part.passed;
-            part.passed = part.done;
-            feed.row.mark = feed.row.mark.max(part.upto);
-            if !part.settled {
+            let mut upto = None;
+            for part in waiting.parts.iter_mut().filter(|part| &*part.topic == topic) {
+                let fresh = part.done - part.passed;
+                feed.row.settled += fresh;
+                part.passed = part.done;
+                feed.booked.append(&mut part.fates);
+                upto = Some(part.upto);
+                if !part.settled {
+                    break;
+                }
+            }
+            // Events of several keys lie between each other: before the first that is not settled all are.
+            let open = waiting.parts.iter().filter(|part| &*part.topic == topic && !part.settled);
+            let (mut is_open, mut first) = (false, u64::MAX);
+            for part in open {
+                (is_open, first) = (true, first.min(part.from.max(if part.passed == Count::default() { 0 } else { part.upto })));
+            }
+            if let Some(upto) = upto {
+                feed.row.mark = feed.row.mark.max(upto.min(first));
+            }
+            if is_open {
                 break;
             }
             feed.cursor += 1;
@@ -280,41 +319,40 @@ impl Entry {
     }
 
     /// Of the batch with this ticket, rules have left some out or given it to other lanes, and some was settled before this run: its lane gets the
-    /// rest. Returns what of the skipped was counted as read for the second time (what was not is still to be read), and what each of the others
-    /// had been given before; `None` if the batch is not known.
-    pub(super) fn sift(&mut self, ticket: u64, topic: &Arc<str>, shares: Shares<'_>) -> Option<(Count, Vec<Count>)> {
+    /// rest. Returns what of the skipped was counted as read for the second time (what was not is still to be read), and for each of the others the
+    /// number of its part, and what its lane had been given before; `None` if the batch is not known.
+    pub(super) fn sift(&mut self, ticket: u64, topic: &Arc<str>, shares: Shares<'_>) -> Option<(Count, Vec<(u32, Count)>)> {
         let Shares { skipped, filtered, others, routed } = shares;
         let at = self.waiting.binary_search_by_key(&ticket, |waiting| waiting.ticket).ok()?;
         let waiting = self.waiting.get_mut(at)?;
         let part = waiting.parts.iter_mut().find(|part| part.topic == *topic)?;
-        let elsewhere = others.iter().map(|(_, count)| *count);
+        let elsewhere = others.iter().map(|(.., count)| *count);
         let gone: Count = elsewhere.chain([skipped, filtered.0]).sum();
         part.count = part.count - gone;
-        let base = part.upto;
         (waiting.filtered, waiting.routed) = (filtered, routed);
         let twice = least(skipped, waiting.fresh);
-        let part = |(topic, count): &(Arc<str>, Count)| Part {
-            topic: Arc::clone(topic),
-            count: *count,
-            done: Count::default(),
-            passed: Count::default(),
-            upto: base,
-            settled: false,
-        };
-        // A lane that gets nothing has nothing to settle.
-        waiting.parts.extend(others.iter().filter(|(_, count)| *count != Count::default()).map(part));
+        let first = u32::try_from(waiting.parts.len()).unwrap_or(u32::MAX);
+        waiting.parts.extend(others.iter().map(|(topic, from, count)| Part::new(Arc::clone(topic), *count, *from)));
         let feed = self.feed(topic);
         feed.admitted = feed.admitted - gone;
-        let mut before = Vec::with_capacity(others.len());
-        for (topic, count) in others {
+        let mut others_had = Vec::with_capacity(others.len());
+        for (part, (topic, _, count)) in (first..).zip(others) {
             let feed = self.feed(topic);
-            before.push(feed.admitted);
+            others_had.push((part, feed.admitted));
             feed.admitted += *count;
             // Before this the batch had nothing for the lane, which may have gone past it.
             feed.cursor = feed.cursor.min(at);
         }
         self.unread += skipped - twice;
-        Some((twice, before))
+        Some((twice, others_had))
+    }
+
+    /// The first part of a ticket for this lane that is not settled.
+    #[cfg(test)]
+    pub(super) fn part_of(&self, ticket: u64, topic: &str) -> u32 {
+        let waiting = self.waiting.iter().find(|waiting| waiting.ticket == ticket);
+        let at = waiting.and_then(|waiting| waiting.parts.iter().position(|part| &*part.topic == topic && !part.settled));
+        at.and_then(|at| u32::try_from(at).ok()).unwrap_or(u32::MAX)
     }
 
     /// When the oldest of what is on its way was admitted.
@@ -324,7 +362,7 @@ impl Entry {
 
     /// What is on its way and not settled, or unread, counted where it is.
     pub(super) fn pending(&self) -> Count {
-        let parts = self.waiting.iter().flat_map(|waiting| &waiting.parts).map(|part| part.count - part.done);
+        let parts = self.waiting.iter().flat_map(|waiting| &waiting.parts).map(Part::left);
         let gone = self.waiting.iter().flat_map(|waiting| [waiting.filtered.0, Count { events: waiting.merged, bytes: 0 }]);
         parts.chain(gone).chain([self.unread]).sum()
     }

@@ -44,7 +44,13 @@ fn admit(settlement: &Settlement, base: u64, a: u64, b: u64) -> u64 {
 }
 
 fn settle(settlement: &Settlement, ticket: u64, topic: &str, upto: Option<(u64, u64)>, fate: Fate) {
-    settlement.lock().settle(ID, ticket, topic, upto.map(|(events, offset)| (count(events), offset)), fate);
+    let part = part_of(settlement, ticket, topic);
+    settlement.lock().settle(ID, (ticket, part), topic, upto.map(|(events, offset)| (count(events), offset)), fate);
+}
+
+/// The first part of a ticket for this lane that is not settled.
+fn part_of(settlement: &Settlement, ticket: u64, topic: &str) -> u32 {
+    settlement.lock().streams[&ID].part_of(ticket, topic)
 }
 
 fn after_a_kill(settlement: &Settlement) -> Settlement {
@@ -126,7 +132,7 @@ fn what_is_in_the_spill_is_pending_until_its_fate_is_known() {
     let ticket = admit(&settlement, 0, 5, 0);
     settle(&settlement, ticket, "b", None, Fate::Delivered);
     let with = |pending| LaneRow { pending: vec![("web".into(), count(pending))], ..LaneRow::default() };
-    settlement.spilled(&lane, with(5), &[(ID, ticket)]);
+    settlement.spilled(&lane, with(5), &[(ID, ticket, 0)]);
     assert_eq!((settlement.imbalances(), settlement.totals().spilled), (vec![], count(5)));
     assert_eq!(settlement.stream(ID).unwrap().0.position.offset, 50, "it is settled");
     settlement.spill_ended(&lane, with(2), &[("web".into(), count(3))], Fate::Delivered);
@@ -146,7 +152,7 @@ fn each_increment_that_is_left_out_is_noticed() {
         for (events, fate) in [Fate::Delivered, Fate::Filtered, Fate::Merged, Fate::DeadLettered].into_iter().enumerate() {
             settle(&settlement, ticket, "a", Some((events as u64 + 1, events as u64 * 10 + 10)), fate);
         }
-        settlement.spilled(&lane, LaneRow { pending: vec![("web".into(), count(46))], ..LaneRow::default() }, &[(ID, ticket)]);
+        settlement.spilled(&lane, LaneRow { pending: vec![("web".into(), count(46))], ..LaneRow::default() }, &[(ID, ticket, 0)]);
         if term == "lost" {
             let row = LaneRow { pending: vec![("web".into(), count(40))], ..LaneRow::default() };
             settlement.spill_ended(&lane, row, &[("web".into(), count(6))], Fate::Lost(Lost::SpillDamaged));
@@ -256,10 +262,9 @@ fn lanes_that_rules_share_a_stream_among_are_each_told_what_they_had() {
         let end = base + (lane_a + lane_b + filtered) * 10;
         let (ticket, _) = settlement.admit(ID, (base, to(end), end), &[(a.clone(), count(lane_a + lane_b + filtered))]);
         let sifted = Sifted { filtered: count(filtered), routed, ..Sifted::default() };
-        // A third one gets nothing, and has nothing to settle.
-        let others = [(b.clone(), count(lane_b)), ("c".into(), count(0))];
+        let others: Vec<_> = if lane_b > 0 { vec![(b.clone(), base, count(lane_b))] } else { vec![] };
         let before = settlement.sift((ID, ticket), &a, sifted, &others, lane_a == 0);
-        let before = before[..1].to_vec();
+        let before: Vec<Count> = before.into_iter().map(|(_, before)| before).collect();
         assert_eq!(settlement.imbalances(), []);
         (ticket, before)
     };
@@ -297,7 +302,7 @@ fn a_record_behind_the_snapshot_that_other_rules_gave_its_lane_hides_nothing() {
         settlement.put(ID, row());
         settlement.began(ID, &[a.clone(), b.clone()], 7);
         let (ticket, _) = settlement.admit(ID, (0, to(20), 20), &[(a.clone(), count(2))]);
-        settlement.sift((ID, ticket), &a, Sifted { routed: 7, ..Sifted::default() }, &[(b.clone(), count(1))], false);
+        settlement.sift((ID, ticket), &a, Sifted { routed: 7, ..Sifted::default() }, &[(b.clone(), 0, count(1))], false);
         settle(&settlement, ticket, "b", None, Fate::Delivered);
         let again = after_a_kill(&settlement);
         let run = Rolled {
@@ -325,7 +330,11 @@ fn what_a_lane_gets_of_a_batch_after_it_was_admitted_is_waited_for() {
     settlement.put(ID, row());
     settlement.began(ID, &[a.clone(), b.clone()], 7);
     let admit = |base: u64| settlement.admit(ID, (base, to(base + 20), base + 20), &[(a.clone(), count(2))]).0;
-    let sift = |ticket| settlement.sift((ID, ticket), &a, Sifted { routed: 7, ..Sifted::default() }, &[(b.clone(), count(1))], false);
+    let sift = |ticket| {
+        let sifted = Sifted { routed: 7, ..Sifted::default() };
+        let given = settlement.sift((ID, ticket), &a, sifted, &[(b.clone(), ticket * 20 - 20, count(1))], false);
+        given.into_iter().map(|(_, before)| before).collect::<Vec<_>>()
+    };
     let first = admit(0);
     assert_eq!(sift(first), [count(0)]);
     let second = admit(20);
@@ -338,4 +347,28 @@ fn what_a_lane_gets_of_a_batch_after_it_was_admitted_is_waited_for() {
     let again = after_a_kill(&settlement);
     let feed = again.stream(ID).unwrap().0.feed("b").unwrap().clone();
     assert_eq!((feed.mark, feed.settled), (40, count(2)));
+}
+
+#[test]
+fn shares_of_several_keys_are_booked_in_order_and_the_mark_waits_for_all_before_it() {
+    let (a, _) = topics();
+    let settlement = Settlement::default();
+    settlement.put(ID, row());
+    settlement.began(ID, std::slice::from_ref(&a), 7);
+    // Events of two keys lie between each other: one has those that end at 10, 30 and 40, the other the one that ends at 20.
+    let (ticket, _) = settlement.admit(ID, (0, to(40), 40), &[(a.clone(), count(4))]);
+    let others = [(a.clone(), 0, count(3)), (a.clone(), 10, count(1))];
+    let given = settlement.sift((ID, ticket), &a, Sifted { routed: 7, ..Sifted::default() }, &others, true);
+    assert_eq!(given, [(1, count(0)), (2, count(3))]);
+    let settle = |part, upto: Option<(u64, u64)>| {
+        settlement.lock().settle(ID, (ticket, part), "a", upto.map(|(events, offset)| (count(events), offset)), Fate::Delivered);
+        assert_eq!(settlement.imbalances(), []);
+        let feed = settlement.stream(ID).unwrap().0.feeds.remove(0);
+        (feed.mark, feed.settled.events, ledger(&settlement).delivered.events)
+    };
+    assert_eq!(settle(1, Some((1, 10))), (10, 1, 1));
+    assert_eq!(settle(1, Some((2, 30))), (10, 2, 2), "an event between is not settled");
+    assert_eq!(settle(2, None), (30, 2, 2), "and is not in the books before those in front of it");
+    assert_eq!(settle(1, None), (40, 4, 4));
+    assert_eq!(settlement.stream(ID).unwrap().0.position.offset, 40);
 }

@@ -4,6 +4,7 @@
 //! ```text
 //!   size  what
 //!      .  varint: length of the key; the key
+//!      .  only where the run says so: varint: number of headers; for each of name and value a varint: length; the bytes
 //!      8  line_start: where the line begins that the first message continues, in the stream
 //!      8  when its bytes were read, ns since 1970
 //!      .  for each message a varint: to - from
@@ -14,9 +15,11 @@
 //! ```
 //! Columns, since in the usual case all but the first of them are one number again and again. All differences are modulo 2^32.
 
+use std::sync::Arc;
+
 use super::bytes::{Bytes, put_varint, unzigzag, zigzag};
 use super::format::Run;
-use crate::batch::{Batch, Event};
+use crate::batch::{Batch, Event, Headers};
 use crate::encode::LineStarts;
 use crate::ledger::Count;
 
@@ -24,6 +27,7 @@ use crate::ledger::Count;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Messages {
     pub(super) key: Box<[u8]>,
+    pub(super) headers: Headers,
     pub(super) line_start: u64,
     pub(super) observed_ns: i64,
     /// Their spans begin at 0 in `bytes`; `from` and `to` count from the run's `from`.
@@ -61,6 +65,7 @@ pub(super) fn run_of(batch: &Batch, first: usize) -> Run {
         count,
         messages: u32::try_from(end.saturating_sub(first)).unwrap_or(u32::MAX),
         part_headers: batch.part_headers,
+        headers: !batch.stream.headers.is_empty(),
         routed: batch.routed,
     }
 }
@@ -70,8 +75,14 @@ pub(super) fn encode(out: &mut Vec<u8>, batch: &Batch, first: usize) {
     let events = batch.events.get(first..).unwrap_or_default();
     let mut lines = LineStarts::of(batch);
     let line_start = batch.events.iter().take(first + 1).map(|event| lines.next(event)).last().unwrap_or(batch.line_start);
-    put_varint(out, u32::try_from(batch.stream.key.len()).unwrap_or(u32::MAX));
-    out.extend_from_slice(&batch.stream.key);
+    put_text(out, &batch.stream.key);
+    if !batch.stream.headers.is_empty() {
+        put_varint(out, u32::try_from(batch.stream.headers.len()).unwrap_or(u32::MAX));
+        for (name, value) in &batch.stream.headers {
+            put_text(out, name.as_bytes());
+            put_text(out, value);
+        }
+    }
     out.extend_from_slice(&line_start.to_le_bytes());
     out.extend_from_slice(&batch.observed_ns.to_le_bytes());
     for event in events {
@@ -93,6 +104,26 @@ pub(super) fn encode(out: &mut Vec<u8>, batch: &Batch, first: usize) {
     }
 }
 
+fn put_text(out: &mut Vec<u8>, text: &[u8]) {
+    put_varint(out, u32::try_from(text.len()).unwrap_or(u32::MAX));
+    out.extend_from_slice(text);
+}
+
+fn text<'a>(rest: &mut Bytes<'a>) -> Option<&'a [u8]> {
+    let len = rest.varint()?;
+    rest.take(len as usize)
+}
+
+/// Headers; each takes two bytes at least, so a count that its bytes can't hold allocates nothing.
+fn headers(rest: &mut Bytes<'_>) -> Option<Headers> {
+    let count = rest.varint()? as usize;
+    if rest.0.len() < count.checked_mul(2)? {
+        return None;
+    }
+    let mut header = || Some((std::str::from_utf8(text(rest)?).ok()?.into(), text(rest)?.into()));
+    (0..count).map(|_| header()).collect()
+}
+
 /// Reads all runs back; `None` if the bytes are not exactly what the header says.
 pub(super) fn decode(body: &[u8], runs: &[Run]) -> Option<Vec<Messages>> {
     let mut rest = Bytes(body);
@@ -101,8 +132,8 @@ pub(super) fn decode(body: &[u8], runs: &[Run]) -> Option<Vec<Messages>> {
 }
 
 fn messages(rest: &mut Bytes<'_>, run: &Run) -> Option<Messages> {
-    let key_len = rest.varint()?;
-    let key = rest.take(key_len as usize)?.into();
+    let key = text(rest)?.into();
+    let headers = if run.headers { headers(rest)? } else { Vec::new() };
     let (line_start, observed_ns) = (rest.u64()?, rest.i64()?);
     let count = run.messages as usize;
     // Each message takes four bytes at least: a count that its bytes can't hold allocates nothing.
@@ -130,5 +161,5 @@ fn messages(rest: &mut Bytes<'_>, run: &Run) -> Option<Messages> {
     }
     let bytes = rest.take(start as usize)?.to_vec();
     let sound = u64::from(to) == run.to.saturating_sub(run.from) && counted(&events, run.routed != 0) == run.count;
-    sound.then_some(Messages { key, line_start, observed_ns, events, bytes })
+    sound.then_some(Messages { key, headers, line_start, observed_ns, events, bytes })
 }

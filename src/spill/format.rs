@@ -31,12 +31,12 @@
 //!   40     8  whole events: one in parts counts with its last part
 //!   48     4  messages
 //!   52     2  source: index into the names
-//!   54     2  flags: 1 = parts are told by message headers
+//!   54     2  flags: 1 = parts are told by message headers; in version 2 also 2 = its messages have headers of their own
 //!            and in version 2
 //!   56     8  source bytes of these messages alone; in version 1, and where the next is 0: all from `from` to `to`
 //!   64     8  the number of the rules that gave this lane its share of the stream; 0: it has all
 //! ```
-//! A record is written in version 2 only where a run has a share of its stream, so that a release before `route` reads all others.
+//! A record is written in version 2 only where a run has a share of its stream, or headers, so that a release before both reads all others.
 //!
 //! The body is one zstd frame. A record is found again behind damage by its magic, its header's sum, the log's id and a seq that follows.
 
@@ -61,6 +61,7 @@ const FIXED: usize = 64;
 const RUN: usize = 56;
 const SHARE: usize = 16;
 const PART_HEADERS: u16 = 1;
+const HEADERS: u16 = 2;
 
 /// Why bytes are not what they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +140,8 @@ pub struct Run {
     pub messages: u32,
     /// Whether parts are told by message headers.
     pub part_headers: bool,
+    /// Whether its messages have headers of their own, which are in the body.
+    pub headers: bool,
     /// See [`crate::batch::Batch::routed`].
     pub routed: u64,
 }
@@ -202,7 +205,8 @@ impl Header {
             out.extend_from_slice(&run.messages.to_le_bytes());
             let source = names.iter().position(|name| *name == &run.source).unwrap_or(0);
             out.extend_from_slice(&short(source).to_le_bytes());
-            out.extend_from_slice(&if run.part_headers { PART_HEADERS } else { 0 }.to_le_bytes());
+            let flags = if run.part_headers { PART_HEADERS } else { 0 } | if run.headers { HEADERS } else { 0 };
+            out.extend_from_slice(&flags.to_le_bytes());
             if version == SHARES {
                 out.extend_from_slice(&run.count.bytes.to_le_bytes());
                 out.extend_from_slice(&run.routed.to_le_bytes());
@@ -254,7 +258,7 @@ impl Header {
 
 /// The version that a record of these runs is written in.
 fn version_of(runs: &[Run]) -> u16 {
-    if runs.iter().any(|run| run.routed != 0) { SHARES } else { VERSION }
+    if runs.iter().any(|run| run.routed != 0 || run.headers) { SHARES } else { VERSION }
 }
 
 fn run_len(version: u16) -> usize {
@@ -268,9 +272,10 @@ fn run(rest: &mut Bytes<'_>, names: &[Arc<str>], version: u16) -> Option<Run> {
     let all = to.checked_sub(from)?;
     let (bytes, routed) = if version == SHARES { (rest.u64()?, rest.u64()?) } else { (all, 0) };
     let source = Arc::clone(names.get(usize::from(source))?);
-    let sound = events <= u64::from(messages) && messages > 0 && flags <= PART_HEADERS && (bytes == all || (routed != 0 && bytes < all));
-    let (count, part_headers) = (Count { events, bytes }, flags == PART_HEADERS);
-    sound.then_some(Run { stream, source, from, to, before, count, messages, part_headers, routed })
+    let known = if version == SHARES { PART_HEADERS | HEADERS } else { PART_HEADERS };
+    let sound = events <= u64::from(messages) && messages > 0 && flags & !known == 0 && (bytes == all || (routed != 0 && bytes < all));
+    let (part_headers, headers) = (flags & PART_HEADERS != 0, flags & HEADERS != 0);
+    sound.then_some(Run { stream, source, from, to, before, count: Count { events, bytes }, messages, part_headers, headers, routed })
 }
 
 /// The names of the sources, each once.

@@ -180,8 +180,9 @@ impl Spill {
 
 /// A batch as it was when it was written, its source bytes counted from where the run begins.
 pub(super) fn restore(topic: &Arc<str>, run: &Run, messages: Messages, place: Place, budget: &Arc<Budget>) -> Batch {
-    let Messages { key, line_start, observed_ns, events, bytes } = messages;
-    let stream = Stream { id: run.stream, source: Arc::clone(&run.source), key, origin: Origin::Finished, topic: Arc::clone(topic) };
+    let Messages { key, headers, line_start, observed_ns, events, bytes } = messages;
+    let stream =
+        Stream { id: run.stream, source: Arc::clone(&run.source), key, headers, origin: Origin::Finished, topic: Arc::clone(topic) };
     let charge = budget.charge(charge_for(bytes.capacity(), events.len()));
     let to = Position { offset: run.to, line_start: run.to, part: 0, hash: 0, tail: Tail::EMPTY };
     let before: Count = run.before;
@@ -194,6 +195,7 @@ pub(super) fn restore(topic: &Arc<str>, run: &Run, messages: Messages, place: Pl
         to,
         observed_ns,
         ticket: 0,
+        part: 0,
         since: Instant::now(),
         before,
         copy: Some(place),

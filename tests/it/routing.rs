@@ -208,3 +208,87 @@ fn other_rules_after_a_kill_lose_nothing() {
     assert!(books.resent.events > 0, "what is sent again is counted: {books}");
     assert!(agent.terminate(SOON).success());
 }
+
+/// Keys out of the lines: what has one key is in one partition, whole and in order, over kills and an outage; headers go through the spill.
+#[test]
+fn lines_get_keys_and_headers_over_kills_and_an_outage() {
+    let (mut broker, logs) = (Broker::lent(), temp_dir("logs"));
+    broker.create_topic("keyed", 4, &[]);
+    let writing = LineWriter::new("w", logs.path().join("app.log")).rate(4000).start();
+    let rule = "[[rule]]\nparse = { regex = ' seq=[0-9]{9}(?<digit>[0-9]) ' }\n[spill]\nafter = \"500ms\"\n";
+    let headers = "key = \"digit-{digit}\"\nheaders = { source = \"{source}\", digit = \"{digit}\", none = \"{nothing}\" }";
+    let plan = Plan::new(&broker.bootstrap(), "keyed").agent("memory = \"4MiB\"").kafka(headers).extra(rule);
+    let mut agent = plan.include(logs.path().join("*.log")).start();
+    let mut allowance = Allowance::new(Duration::from_secs(1), MEMORY, LINE);
+    let until = writing.written() + 8_000;
+    allowance.kill(&mut agent, &broker, "keyed", || writing.written() >= until);
+    agent.restart();
+    let until = writing.written() + 4_000;
+    wait_until("lines to be written", LATE, || writing.written() >= until);
+    broker.kill9();
+    let until = writing.written() + 16_000;
+    wait_until("lines to be written", LATE, || writing.written() >= until);
+    allowance.kill_while_away(&mut agent);
+    agent.restart();
+    let until = writing.written() + 4_000;
+    wait_until("lines to be written", LATE, || writing.written() >= until);
+    broker.restart();
+    let written = writing.stop();
+    let read: u64 = written.values().sum();
+    wait_until("all lines", LATE, || broker.count("keyed") >= read);
+    agent.settled_books("files", read);
+    let (mut by_digit, mut partitions, mut doubled): (BTreeMap<u64, Vec<u64>>, BTreeMap<u64, BTreeSet<i32>>, u64) = Default::default();
+    for record in topic::records(&broker.bootstrap(), "keyed", Isolation::ReadUncommitted) {
+        let (_, number) = lines::parse(&record.value).expect("a whole line");
+        let digit = number % 10;
+        assert_eq!(record.key.as_deref(), Some(format!("digit-{digit}").as_bytes()));
+        let wanted = [("digit".to_owned(), digit.to_string().into_bytes()), ("source".to_owned(), b"files".to_vec())];
+        assert_eq!(record.headers, wanted);
+        partitions.entry(digit).or_default().insert(record.partition);
+        let numbers = by_digit.entry(digit).or_default();
+        match numbers.last() {
+            Some(last) if number <= *last => {
+                assert!(numbers.binary_search(&number).is_ok(), "{number} comes late");
+                doubled += 1;
+            }
+            _ => numbers.push(number),
+        }
+    }
+    for (digit, numbers) in by_digit {
+        assert!(numbers.iter().copied().eq((0..read).filter(|number| number % 10 == digit)), "{digit}: {} lines", numbers.len());
+        assert_eq!(partitions[&digit].len(), 1, "what has one key is in one partition");
+    }
+    assert!(doubled <= allowance.most(), "{doubled} came twice, at most {} may", allowance.most());
+    let status = agent.status();
+    let shown = status.json()["rules"].as_array().unwrap().last().unwrap().clone();
+    assert_eq!(shown["name"], "kafka.key and kafka.headers");
+    assert_eq!(shown["errors"], shown["matched"], "a header whose field is missing is left out, and counted");
+    assert!(agent.terminate(SOON).success());
+}
+
+#[test]
+fn without_a_key_batches_are_spread_over_partitions() {
+    let (broker, logs) = (Broker::shared(), temp_dir("logs"));
+    broker.create_topic("spread", 4, &[]);
+    let writing = LineWriter::new("w", logs.path().join("app.log")).rate(4000).start();
+    let plan = Plan::new(&broker.bootstrap(), "spread").kafka("key = \"round-robin\"").include(logs.path().join("*.log"));
+    let mut agent = plan.start();
+    for _ in 0..2 {
+        let until = writing.written() + 8_000;
+        wait_until("lines to be written", LATE, || writing.written() >= until);
+        agent.kill9();
+        agent.restart();
+    }
+    let written = writing.stop();
+    let read: u64 = written.values().sum();
+    wait_until("all lines", LATE, || broker.count("spread") >= read);
+    agent.settled_books("files", read);
+    let (mut there, mut partitions) = (BTreeSet::new(), BTreeSet::new());
+    for record in topic::records(&broker.bootstrap(), "spread", Isolation::ReadUncommitted) {
+        assert_eq!(record.key, None);
+        partitions.insert(record.partition);
+        there.insert(lines::parse(&record.value).expect("a whole line").1);
+    }
+    assert_eq!((there, partitions.len()), ((0..read).collect(), 4));
+    assert!(agent.terminate(SOON).success());
+}

@@ -74,7 +74,7 @@ fn a_variable_that_is_no_key_or_has_no_good_value_is_told_by_its_name() {
     environment variable LOGFERRY__AGENT__MEMORY: agent.memory: "24" is no size; write a number and a unit (B, KB, MB, GB, KiB, MiB, GiB) in quotes, as "24MiB"
     environment variable LOGFERRY__KAFKA__LIBRDKAFKA__ACKS: kafka.librdkafka.acks: refused; an event counts as delivered when all in-sync replicas have it; less can lose events
     environment variable LOGFERRY__KAFKA__TOPIK: kafka.topik: unknown key; did you mean "topic"?
-    environment variable LOGFERRY__KAFKA____TOPIC: kafka.: unknown key; there are bootstrap_servers, compression, dead_letter_topic, delivery, format, gap_topic, librdkafka, max_event, max_lanes, max_rate, sasl, tls, topic
+    environment variable LOGFERRY__KAFKA____TOPIC: kafka.: unknown key; there are bootstrap_servers, compression, dead_letter_topic, delivery, format, gap_topic, headers, key, librdkafka, max_event, max_lanes, max_rate, sasl, tls, topic
     environment variable LOGFERRY__SOURCE__NAME: source: sources can't be set by variables; set them in the file or in conf.d
     "#);
 }
@@ -108,6 +108,7 @@ fn what_is_printed_names_each_origin_and_reads_as_the_same_configuration() {
     format = "json"  # default
     max_event = "900KiB"  # default
     max_lanes = 20  # default
+    key = "stream"  # default
 
     [kafka.tls]
 

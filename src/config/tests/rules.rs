@@ -191,6 +191,21 @@ fn entries_of_the_journal_can_be_asked_in_all_formats_but_raw() {
 }
 
 #[test]
+fn keys_and_headers_are_judged() {
+    let kafka = |lines: &str| with("").replacen("[kafka]\n", &format!("[kafka]\n{lines}\n"), 1);
+    let good = judge(&[&kafka("key = \"{app}\"\nheaders = { h = \"{host} {source}\" }")], &machine()).unwrap();
+    let stamp = good.stamp.unwrap();
+    assert_eq!((&*stamp.name, stamp.headers.len()), ("kafka.key and kafka.headers", 1));
+    assert!(judge(&[&kafka("key = \"stream\"")], &machine()).unwrap().stamp.is_none());
+    let told = mistakes(&kafka("key = \"web\"\nheaders = { logferry-x = \"a\", b = \"{\" }"));
+    insta::assert_snapshot!(told, @r##"
+    a.toml:1: kafka.headers: a { without its }; write {{ for the character; write {NAME} where a field goes
+    a.toml:1: kafka.headers: "logferry-x" is a name of logferry's own headers; name it otherwise
+    a.toml:2: kafka.key: "web" would be the key of all messages; write "stream", "round-robin", or a text with a {FIELD} in it
+    "##);
+}
+
+#[test]
 fn what_a_rule_can_say_stands_in_the_example() {
     let example = include_str!("../../../config.example.toml");
     for (name, doc) in CONDITIONS.iter().chain(&ACTIONS) {

@@ -194,8 +194,14 @@ fn what_a_source_has_rendered_is_written_anew_as_well() {
     let json = br#"{"v":1,"timestamp":"2023-11-14T22:13:20.123456Z","observed_timestamp":"2023-11-14T22:13:20.123456Z","host":"h","source":"j","type":"journald","event_id":"000000000000feed:7","severity":"info","message":"up","unit":"a.service","identifier":"a","priority":6,"pid":7,"uid":0,"boot_id":"b","cursor":"c","seqnum":7,"journal":{"A":["1",{"base64":"/w=="}]}}"#;
     says_the_same(json);
     let file = stream("j", b"");
-    let finished =
-        Stream { origin: Origin::Finished, id: file.id, source: file.source.clone(), key: file.key.clone(), topic: file.topic.clone() };
+    let finished = Stream {
+        origin: Origin::Finished,
+        id: file.id,
+        source: file.source.clone(),
+        key: file.key.clone(),
+        headers: vec![],
+        topic: file.topic.clone(),
+    };
     let finished = Arc::new(finished);
     for format in [Format::Ecs, Format::Otlp] {
         let mut encoder = Encoder::new(&settings(format, 900 << 10, &[]));

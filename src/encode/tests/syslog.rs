@@ -42,7 +42,8 @@ fn arrivals(texts: &[&[u8]]) -> Batch {
         .collect();
     let file = stream("net", b"");
     let origin = Origin::Arrivals { peer: peer.into(), transport };
-    let stream = Stream { id: file.id, source: file.source.clone(), key: file.key.clone(), origin, topic: file.topic.clone() };
+    let stream =
+        Stream { id: file.id, source: file.source.clone(), key: file.key.clone(), headers: vec![], origin, topic: file.topic.clone() };
     let mut made = batch(stream.into(), 100, &[]);
     (made.bytes, made.events) = (bytes, events);
     made

@@ -138,6 +138,10 @@ impl Engine {
         let mut decided = Decided::default();
         let whole = event.part().is_none();
         if whole && plan.first.as_ref().is_some_and(|first| !first.is_match(now.message(&self.desk))) {
+            if std::mem::take(&mut self.desk.used) {
+                self.desk.fields.clear();
+            }
+            self.put_stamp(event, &now, &mut decided);
             return decided;
         }
         let Engine { rules, done, desk, room, around, .. } = self;
@@ -167,8 +171,21 @@ impl Engine {
             }
         }
         decided.lane = now.topic.map_or(0, |chosen| self.lane(chosen, &batch.stream.topic));
+        self.put_stamp(event, &now, &mut decided);
         self.leave(batch, event, frame, &now, extra);
         decided
+    }
+
+    /// Says what the message is to have around its value, of an event or of the first part of one.
+    fn put_stamp(&mut self, event: &Event, now: &Now<'_>, decided: &mut Decided) {
+        let Some(stamp) = self.stamp.clone().filter(|_| event.part().is_none_or(|(number, _)| number == 1)) else { return };
+        let mut written = std::mem::take(&mut self.written);
+        let all = stamp.write(&now.look(&self.desk), &mut written);
+        self.stamped.matched += 1;
+        self.stamped.errors += u64::from(!all);
+        decided.class = self.class_of(&written);
+        decided.stamp = event.part().map(|_| written.as_slice().into());
+        self.written = written;
     }
 
     /// What is known of an event before the rules.

@@ -120,6 +120,7 @@ impl Tailed {
             to: self.at,
             observed_ns,
             ticket,
+            part: 0,
             since: hands.now,
             before,
             copy: None,

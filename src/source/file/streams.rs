@@ -77,7 +77,7 @@ impl FileSource {
     fn tailed_again(&self, (id, row, skip_to): (StreamId, StreamRow, u64), path: &Path, now: Instant) -> Tailed {
         let is_first = row.first_path.as_ref() == path.as_os_str().as_bytes();
         let (source, topic) = (Arc::clone(&self.settings.name), Arc::clone(&self.settings.topic));
-        let stream = Arc::new(Stream { id, source, key: row.key, origin: Origin::File(row.first_path), topic });
+        let stream = Arc::new(Stream { id, source, key: row.key, headers: Vec::new(), origin: Origin::File(row.first_path), topic });
         let mut tailed = Tailed::new(stream, path.to_owned(), None, row.evidence, row.position, now);
         (tailed.skip_to, tailed.begun_at, tailed.seen_s) = (skip_to, row.begun_at, now_s());
         tailed.place = if is_first { Place::AtPath } else { Place::Rotated(now) };
@@ -170,7 +170,7 @@ impl FileSource {
             routed: 0,
         };
         self.common.settlement.put(id, row);
-        let stream = Stream { id, source, key, origin: Origin::File(bytes.into()), topic };
+        let stream = Stream { id, source, key, headers: Vec::new(), origin: Origin::File(bytes.into()), topic };
         let mut tailed = Tailed::new(Arc::new(stream), path.to_owned(), file, evidence, at, now);
         (tailed.size, tailed.mtime_ns, tailed.begun_at, tailed.seen_s) = (size, mtime_ns, at.offset, seen_s);
         self.take_in(tailed);

@@ -318,6 +318,7 @@ impl Journald {
                     to,
                     observed_ns,
                     ticket,
+                    part: 0,
                     since: now,
                     before: before.first().copied().unwrap_or_default(),
                     copy: None,

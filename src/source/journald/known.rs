@@ -42,6 +42,7 @@ impl Journald {
             id,
             source: Arc::clone(&self.settings.name),
             key: row.key.clone(),
+            headers: Vec::new(),
             origin: Origin::Finished,
             topic: Arc::clone(&self.settings.topic),
         };

@@ -319,6 +319,7 @@ impl Reader {
             id: self.arrivals.stream(),
             source: Arc::clone(source),
             key: format!("{host}:{source}:{}", block.peer_key).into_bytes().into(),
+            headers: Vec::new(),
             origin: Origin::Arrivals { peer: block.peer.into(), transport },
             topic: Arc::clone(topic),
         });
@@ -397,6 +398,7 @@ impl Reader {
             to,
             observed_ns: received_ns,
             ticket,
+            part: 0,
             since: Instant::now(),
             before: before.first().copied().unwrap_or_default(),
             copy: None,

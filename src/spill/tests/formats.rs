@@ -10,7 +10,7 @@ use super::super::format::{Header, Malformed, SegmentHeader};
 use super::super::inspect::Inspector;
 use super::super::{body, fuzz, read};
 use super::rig::{Line, Maker, Rig, piece, sent};
-use crate::batch::{Batch, Place};
+use crate::batch::{Batch, Origin, Place, Stream};
 use crate::budget::Budget;
 use crate::ledger::Count;
 
@@ -36,7 +36,13 @@ proptest! {
         let batches: Vec<(Batch, usize)> = all.iter().enumerate().map(|(index, (lines, first, offset, nth))| {
             let mut maker = Maker::new(index as u64, if index % 2 == 0 { "even" } else { "odd" }, *offset);
             maker.lines(&["before"]);
-            let batch = if *nth == 0 { maker.batch(lines) } else { maker.share(lines, *nth) };
+            let mut batch = if *nth == 0 { maker.batch(lines) } else { maker.share(lines, *nth) };
+            if *nth == 3 {
+                let Stream { id, source, topic, .. } = &*batch.stream;
+                let headers = vec![("name".into(), lines[0].0.as_slice().into()), ("".into(), Box::default())];
+                let stream = Stream { id: *id, source: source.clone(), key: Box::default(), headers, origin: Origin::Finished, topic: topic.clone() };
+                batch.stream = Arc::new(stream);
+            }
             let first = first.index(batch.events.len());
             (batch, first)
         }).collect();
@@ -55,7 +61,7 @@ proptest! {
             before += batch.count(0..*first);
             let end = batch.end_of(batch.events.len() - 1).unwrap();
             prop_assert_eq!((back.before, back.observed_ns, back.to.offset), (before, batch.observed_ns, end));
-            prop_assert_eq!(back.routed, batch.routed);
+            prop_assert_eq!((back.routed, &back.stream.key, &back.stream.headers), (batch.routed, &batch.stream.key, &batch.stream.headers));
             prop_assert_eq!(back.count(0..back.events.len()), run.count);
             prop_assert_eq!(run.from, back.base);
         }

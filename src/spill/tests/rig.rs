@@ -60,6 +60,7 @@ impl Maker {
             id: StreamId(id),
             source: source.into(),
             key,
+            headers: vec![],
             origin: Origin::File(b"/var/log/x".as_slice().into()),
             topic: TOPIC.into(),
         };
@@ -105,6 +106,7 @@ impl Maker {
             to,
             observed_ns: 1_700_000_000_000_000_000,
             ticket: 1,
+            part: 0,
             since: std::time::Instant::now(),
             before,
             copy: None,
