@@ -38,7 +38,7 @@ pub(super) fn read(path: &Path) -> io::Result<(Vec<u8>, u32)> {
 }
 
 /// A machine that needs no real one.
-pub(super) fn machine() -> Machine<'static> {
+pub(crate) fn machine() -> Machine<'static> {
     Machine {
         hostname: Some("web-01".to_owned()),
         machine_id: Some("0123456789abcdef0123456789abcdef\n".to_owned()),
@@ -51,7 +51,7 @@ pub(super) fn machine() -> Machine<'static> {
 }
 
 /// The configuration of these texts, named `a.toml`, `b.toml`, ….
-pub(super) fn judge(texts: &[&str], machine: &Machine<'_>) -> Result<Config, Problems> {
+pub(crate) fn judge(texts: &[&str], machine: &Machine<'_>) -> Result<Config, Problems> {
     let text = |(name, text): (char, &&str)| Text { name: format!("{name}.toml").into(), text: (*text).to_owned() };
     build(&('a'..='z').zip(texts).map(text).collect::<Vec<_>>(), Vec::new(), machine)
 }

@@ -229,7 +229,7 @@ impl Ground {
 }
 
 /// These rules with the stamp, if there is one.
-fn stamped(config: &Config, rules: Engine) -> Engine {
+pub(super) fn stamped(config: &Config, rules: Engine) -> Engine {
     match &config.stamp {
         Some(stamp) => rules.with_stamp(Arc::clone(stamp)),
         None => rules,

@@ -108,3 +108,6 @@ impl Way {
         (!batch.events.is_empty()).then(|| shares.into_iter().zip(given).collect())
     }
 }
+
+#[cfg(test)]
+mod tests;

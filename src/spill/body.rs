@@ -15,8 +15,6 @@
 //! ```
 //! Columns, since in the usual case all but the first of them are one number again and again. All differences are modulo 2^32.
 
-use std::sync::Arc;
-
 use super::bytes::{Bytes, put_varint, unzigzag, zigzag};
 use super::format::Run;
 use crate::batch::{Batch, Event, Headers};
