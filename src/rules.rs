@@ -22,7 +22,7 @@ pub mod parse;
 pub mod redact;
 pub mod template;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod when;
 
 use std::sync::Arc;

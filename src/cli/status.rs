@@ -154,7 +154,8 @@ fn lanes(status: &Status, now: Timestamp, paint: Paint) -> String {
     text
 }
 
-fn state(lane: &Lane, running: bool) -> String {
+/// What a lane is doing, in words.
+pub(super) fn state(lane: &Lane, running: bool) -> String {
     match lane.condition {
         Doing::Idle if !running => "stopped".into(),
         Doing::Idle => "nothing to send".into(),

@@ -20,6 +20,7 @@ use crate::dead_letters;
 use crate::encode::{self, Format};
 use crate::http;
 use crate::kafka;
+use crate::logging::{self, level::Level};
 use crate::spill;
 
 /// What of the spill each lane needs at least, bytes: two segments, so that one can be written while the other is read.
@@ -120,6 +121,10 @@ pub fn resolve(mut collected: Collected, machine: &Machine<'_>) -> Result<Config
         gap_topic: topic(raw.kafka.gap_topic.as_deref().or(raw.kafka.topic.as_deref())),
         agent,
         spill,
+        log: logging::Settings {
+            level: Level::named(&raw.log.level).unwrap_or_default(),
+            format: raw.log.format.as_deref().and_then(logging::Format::named),
+        },
         http: raw.http.listen.as_deref().and_then(kinds::socket).map(|listen| http::Settings { listen }),
         named,
         files,

@@ -229,6 +229,7 @@ impl Fleet {
             arrivals: self.running.iter().filter_map(arrivals).collect(),
             pulses: self.running.iter().map(pulse).collect(),
             rules: Arc::clone(&self.live.get().rules),
+            taps: Arc::clone(&self.ground.taps),
         });
     }
 }

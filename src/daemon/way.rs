@@ -9,6 +9,7 @@ use crate::pool::Pool;
 use crate::rules::engine::Engine;
 use crate::settlement::Settlement;
 use crate::source::Outlet;
+use crate::tap::{Look, Tap};
 
 /// Where other rules are left for a way; it takes them up with its next batch.
 #[derive(Clone, Debug, Default)]
@@ -34,11 +35,14 @@ pub(super) struct Way {
     pub(super) encoder: Encoder,
     pub(super) lane: Entrance,
     pub(super) pool: Arc<Pool>,
+    pub(super) tap: Arc<Tap>,
 }
 
 impl Outlet for Way {
     fn push(&mut self, mut batch: Batch) {
-        if !self.sift(&mut batch) {
+        let mut look = self.tap.look(&batch);
+        if !self.sift(&mut batch, look.as_mut()) {
+            look.into_iter().for_each(|look| look.sent(None));
             self.pool.give_block(batch.bytes);
             self.pool.give_events(batch.events);
             return;
@@ -48,6 +52,7 @@ impl Outlet for Way {
         if let Some(block) = freed {
             self.pool.give_block(block);
         }
+        look.into_iter().for_each(|look| look.sent(Some(&batch)));
         self.lane.send(batch);
     }
 
@@ -67,13 +72,21 @@ impl Outlet for Way {
 
 impl Way {
     /// Takes the batch through the rules; whether anything of it is left.
-    fn sift(&mut self, batch: &mut Batch) -> bool {
+    fn sift(&mut self, batch: &mut Batch, look: Option<&mut Look>) -> bool {
         if let Some(others) = self.others.take() {
             self.rules = Some(others);
         }
-        let Some(rules) = &mut self.rules else { return true };
+        let Some(rules) = &mut self.rules else {
+            look.into_iter().for_each(|look| look.judged(batch, None, &[]));
+            return true;
+        };
+        rules.trace(look.as_ref().map(|look| look.trace()));
         let stream = Arc::clone(&batch.stream);
         let sifted = rules.run(batch, || self.settlement.began(stream.id, &stream.topic));
+        if let Some(look) = look {
+            let (trace, all) = rules.traced();
+            look.judged(batch, trace, all);
+        }
         batch.charge.resize(encode::charge_for(batch.bytes.capacity(), batch.events.len()));
         if let Some(sifted) = sifted {
             self.settlement.sift(stream.id, batch.ticket, &stream.topic, sifted, batch.events.is_empty());

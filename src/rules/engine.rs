@@ -2,6 +2,7 @@
 //! is. What happens to one event is in `engine/event.rs`. Pure.
 
 mod event;
+pub mod trace;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::batch::{Batch, Event, Extra, StreamId};
 use crate::encode::{LineStarts, Room};
 use crate::ledger::Count;
 use event::Desk;
+use trace::Trace;
 
 /// Streams of which is kept what the rules mean for them; beyond it all are forgotten and worked out anew. An event in parts whose first part
 /// is forgotten so is kept.
@@ -69,6 +71,8 @@ pub struct Engine {
     /// What was written anew for the present batch.
     fresh: Vec<u8>,
     desk: Desk,
+    /// Somebody looks at the next batch.
+    trace: Option<Trace>,
 }
 
 /// Which rules can concern a source.
@@ -116,6 +120,7 @@ impl Engine {
             done: vec![(Done::default(), Count::default()); rules.len()],
             fresh: Vec::new(),
             desk: Desk::new(rules.len()),
+            trace: None,
         }
     }
 
@@ -145,6 +150,7 @@ impl Engine {
                     done.dropped += whole;
                     *count += Count { events: whole, bytes: u64::from(event.to.saturating_sub(event.from)) };
                 }
+                self.note(false);
                 return false;
             }
             let kept = !was_settled || batch.base + u64::from(event.to) > plan.skip_to;
@@ -157,6 +163,7 @@ impl Engine {
             } else {
                 sifted.skipped.events += whole;
             }
+            self.note(kept);
             kept
         });
         self.tell(&mut sifted);
@@ -172,6 +179,22 @@ impl Engine {
         }
         close(batch, line_start, plan.skip_to, &mut sifted);
         Some(sifted)
+    }
+
+    /// What becomes of single events of the next batch is to be remembered; or no longer.
+    pub fn trace(&mut self, trace: Option<Trace>) {
+        self.trace = trace;
+    }
+
+    /// What was remembered of the last batch, and the rules.
+    pub fn traced(&mut self) -> (Option<Trace>, &[Rule]) {
+        (self.trace.take(), &self.rules)
+    }
+
+    fn note(&mut self, kept: bool) {
+        if let Some(trace) = &mut self.trace {
+            trace.note(&self.done, kept);
+        }
     }
 
     /// What the rules mean for the stream of a batch.
