@@ -29,7 +29,6 @@ use crate::gaps;
 use crate::http::{self, Http};
 use crate::kafka;
 use crate::lane::{LaneError, Lanes, Shared};
-use crate::logging;
 use crate::operator;
 use crate::operator::pages::Beginning;
 use crate::pool::Pool;
@@ -317,7 +316,6 @@ async fn attend(running: Running, signals: Signals) -> Result<bool, StartError> 
             _ = show.tick() => {
                 watch.tick(&live.get(), &settlement, &lanes);
                 service.tick(&lanes, &threads(&bells, &bell), settlement.totals());
-                logging::tick(Instant::now());
                 operator.watch_spill(Instant::now());
                 operator.watch_sources(Instant::now());
                 if deadline.is_some_and(|deadline| Instant::now() >= deadline) && stop.phase() != Phase::Now {

@@ -147,6 +147,7 @@ pub struct Tapping {
 
 impl Tapping {
     /// What has come; waits at most so long for the first one. At most [`WAITING`] events.
+    #[must_use]
     pub fn next(&self, patience: Duration) -> Flow {
         let events = self.events.recv_timeout(patience).into_iter().chain(self.events.try_iter()).take(WAITING).collect();
         Flow { events, skipped: self.skipped.swap(0, Ordering::Relaxed) }

@@ -71,7 +71,7 @@ fn words(seen: &Seen, paint: Paint) -> String {
     };
     for touch in seen.rules.iter().filter(|touch| touch.changed || touch.failed) {
         verdict.push_str(if touch.failed { ", not understood by " } else { ", changed by " });
-        verdict.push_str(&format!("{:?}", harmless(&touch.rule)));
+        verdict.extend(["\"", &harmless(&touch.rule), "\""]);
     }
     let origin = if seen.origin.is_empty() { String::new() } else { format!("{} ", harmless(&seen.origin)) };
     let cut = if seen.bytes > seen.text.len() as u64 {

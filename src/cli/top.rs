@@ -7,7 +7,7 @@ pub mod state;
 mod tests;
 
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -47,7 +47,7 @@ pub fn run(desk: &Desk) -> Outcome {
 /// What the daemon answered, or why it did not.
 type Heard = (Instant, Result<Box<Status>, String>);
 
-fn keep_asking(dir: &PathBuf, answers: &SyncSender<Heard>) {
+fn keep_asking(dir: &Path, answers: &SyncSender<Heard>) {
     loop {
         let begun = Instant::now();
         let heard = match control::ask(dir, &Request::Status, &mut |_| ()) {

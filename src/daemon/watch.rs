@@ -8,6 +8,7 @@ use crate::cli::progress::{Figures, Line};
 use crate::config::Config;
 use crate::kafka::probe;
 use crate::lane::{Condition, Lanes};
+use crate::logging;
 use crate::settlement::{Settlement, Totals};
 
 /// How often it is said what is waited for while Kafka takes nothing.
@@ -29,6 +30,7 @@ impl Watch {
     }
 
     pub(super) fn tick(&mut self, config: &Config, settlement: &Settlement, lanes: &Lanes) {
+        logging::tick(Instant::now());
         let totals = settlement.totals();
         let conditions: Vec<Condition> = lanes.conditions().into_iter().map(|(_, condition)| condition).collect();
         if let Some(line) = &mut self.line {

@@ -42,7 +42,9 @@ impl Outlet for Way {
     fn push(&mut self, mut batch: Batch) {
         let mut look = self.tap.look(&batch);
         if !self.sift(&mut batch, look.as_mut()) {
-            look.into_iter().for_each(|look| look.sent(None));
+            if let Some(look) = look {
+                look.sent(None);
+            }
             self.pool.give_block(batch.bytes);
             self.pool.give_events(batch.events);
             return;
@@ -52,7 +54,9 @@ impl Outlet for Way {
         if let Some(block) = freed {
             self.pool.give_block(block);
         }
-        look.into_iter().for_each(|look| look.sent(Some(&batch)));
+        if let Some(look) = look {
+            look.sent(Some(&batch));
+        }
         self.lane.send(batch);
     }
 
@@ -77,7 +81,9 @@ impl Way {
             self.rules = Some(others);
         }
         let Some(rules) = &mut self.rules else {
-            look.into_iter().for_each(|look| look.judged(batch, None, &[]));
+            if let Some(look) = look {
+                look.judged(batch, None, &[]);
+            }
             return true;
         };
         rules.trace(look.as_ref().map(|look| look.trace()));

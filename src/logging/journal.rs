@@ -1,4 +1,4 @@
-//! An event as an entry of systemd's journal, in journald's native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL): the message as people read it,
+//! An event as an entry of systemd's journal, in journald's native protocol (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL>): the message as people read it,
 //! and each field for those who search. Apart because nothing else of the log knows that protocol.
 
 use std::fmt::Debug;
@@ -146,7 +146,8 @@ fn named(name: &str) -> String {
 }
 
 fn cut(text: &str, most: usize) -> &str {
-    text.get(..text.floor_char_boundary(most)).unwrap_or(text)
+    // A character has at most four bytes.
+    (most.saturating_sub(3)..=most).rev().find_map(|end| text.get(..end)).unwrap_or(text)
 }
 
 fn add(entry: &mut Vec<u8>, name: &str, value: &str) {
@@ -178,7 +179,7 @@ mod tests {
                 fields.push((text(&line[..at]), text(&line[at + 1..])));
                 entry = rest;
             } else {
-                let len = u64::from_le_bytes(rest[..8].try_into().unwrap()) as usize;
+                let len = usize::try_from(u64::from_le_bytes(rest[..8].try_into().unwrap())).unwrap();
                 fields.push((text(line), text(&rest[8..8 + len])));
                 assert_eq!(rest[8 + len], b'\n');
                 entry = &rest[9 + len..];

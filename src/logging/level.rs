@@ -41,7 +41,7 @@ impl Level {
 /// For so long an operator's level holds at least.
 pub const LEAST: Duration = Duration::from_secs(1);
 /// And at most: a forgotten `trace` ends.
-pub const MOST: Duration = Duration::from_hours(24);
+pub const MOST: Duration = Duration::from_secs(24 * 3600);
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

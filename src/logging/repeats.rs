@@ -201,7 +201,7 @@ mod tests {
         let taken = (1..=10_000).filter(|kind| table.takes(*kind, false, now, words)).count();
         assert_eq!((taken, table.kinds.len()), (KINDS + SHOWN as usize, KINDS + 1));
         let held: u64 = table.over(None).iter().map(|held| held.count).sum();
-        assert_eq!(held as usize + taken, 10_000);
+        assert_eq!(usize::try_from(held).unwrap() + taken, 10_000);
     }
 
     #[test]

@@ -61,8 +61,8 @@ fn a_tap_shows_what_is_sent_and_which_rule_decided() {
     assert_eq!((&mail["topic"], &mail["rule"], &mail["rules"][0]["rule"]), (&Value::from("tapped"), &Value::Null, &Value::from("emails")));
     let sent: Value = serde_json::from_str(mail["text"].as_str().unwrap()).unwrap();
     assert_eq!(sent["message"], "mail from [email]", "it is the record as it is sent");
-    let plain = seen.iter().find(|one| one["text"].as_str().unwrap().contains("plain")).unwrap();
-    assert_eq!(plain["rules"][0]["changed"], false);
+    let untouched = seen.iter().find(|one| one["text"].as_str().unwrap().contains("plain")).unwrap();
+    assert_eq!(untouched["rules"][0]["changed"], false);
     let books = agent.settled_books("files", written + 1);
     assert_eq!((books.filtered.events, books.delivered.events), (written / 3, written * 2 / 3 + 1));
     assert!(agent.terminate(SOON).success());

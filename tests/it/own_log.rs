@@ -99,7 +99,7 @@ fn a_warning_that_repeats_is_held_back_and_told_with_its_count() {
     for number in 0..50 {
         let path = logs.path().join(format!("{number}.log"));
         fs::write(&path, "secret\n").unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o0)).unwrap();
     }
     let plan = Plan::new(&broker.bootstrap(), "repeats").include(logs.path().join("*.log")).source("rescan_interval = \"200ms\"");
     let mut agent = plan.restricted().start();

@@ -171,13 +171,13 @@ fn gaps(status: &Status) -> Parts {
         Row::new([&gap.at, &gap.source, &gap.words].map(|text| left(harmless(text)))).style(style)
     });
     let sums = status.sources.iter().flat_map(|(name, source)| {
-        let lost = source.lost.iter().filter(|(_, lost)| !lost.is_none());
-        let lost = lost.map(|(why, lost)| format!("{} lost in all ({why})", counted(lost.events, "event", "events")));
+        let gone = source.lost.iter().filter(|(_, amount)| !amount.is_none());
+        let gone = gone.map(|(why, amount)| format!("{} lost in all ({why})", counted(amount.events, "event", "events")));
         let missed = source.missed.iter().filter(|(why, _)| !matches!(why.as_str(), "before_first_run" | "hole"));
         let missed = missed.map(|(why, missed)| {
             format!("never read in all ({why}): {}, {}", counted(missed.events, "event", "events"), bytes(missed.bytes))
         });
-        lost.chain(missed).map(|words| Row::new([left("in all"), left(harmless(name)), left(harmless(&words))])).collect::<Vec<_>>()
+        gone.chain(missed).map(|words| Row::new([left("in all"), left(harmless(name)), left(harmless(&words))])).collect::<Vec<_>>()
     });
     ("Last gaps", head, widths, last.chain(sums).collect())
 }
