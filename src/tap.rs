@@ -1,7 +1,7 @@
 //! Events as they flow, for a person who looks: what is sent of them, or which rule has left them out. Apart because it serves nobody but that
 //! person, and costs nothing while nobody looks: one relaxed load a batch.
 //!
-//! Everything has a limit: [`TAPS`] at a time, one a source; so many events a second, spread over each batch; [`WAITING`] events that the other end
+//! Everything has a limit: [`TAPS`] at a time, one a source; so many events a second, spread over each batch; 256 events that the other end
 //! has not taken. What is beyond is not shown, and counted as that; the events themselves flow on. What is shown is what is sent, so after
 //! redaction. Of what a rule leaves out nothing is sent: of it the text is shown as all redacting rules together leave it, whatever their conditions.
 
@@ -146,7 +146,7 @@ pub struct Tapping {
 }
 
 impl Tapping {
-    /// What has come; waits at most so long for the first one. At most [`WAITING`] events.
+    /// What has come; waits at most so long for the first one. At most as many events as may wait.
     #[must_use]
     pub fn next(&self, patience: Duration) -> Flow {
         let events = self.events.recv_timeout(patience).into_iter().chain(self.events.try_iter()).take(WAITING).collect();
