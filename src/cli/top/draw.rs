@@ -88,8 +88,8 @@ fn spill(status: &Status) -> Line<'static> {
 
 fn panel(frame: &mut Frame<'_>, area: Rect, state: &mut State, status: &Status, (which, looked_at): (Panel, bool), now: Timestamp) {
     let (title, head, widths, rows) = match which {
-        Panel::Sources => sources(state, status),
-        Panel::Lanes => lanes(status, now),
+        Panel::Sources => sources(state, status, area.width),
+        Panel::Lanes => lanes(status, now, area.width),
         Panel::Gaps => gaps(status),
     };
     // The border and the heading.
@@ -115,18 +115,47 @@ fn left(text: impl Into<String>) -> Cell<'static> {
     Cell::new(Line::from(text.into()))
 }
 
-fn sources(state: &State, status: &Status) -> Parts {
-    let heads = ["READ/s", "SENT/s", "SPEED", "LAG", "PENDING", "FILTERED", "LOST", "READ"].map(right);
-    let head = std::iter::once(left("SOURCE")).chain(heads).collect();
-    let widths = std::iter::once(Constraint::Min(12)).chain([9, 9, 11, 10, 10, 10, 8, 14].map(Constraint::Length)).collect();
+/// A column of figures: its head, its width, and how soon it gives way on a narrow terminal, since half a number is a wrong one.
+type Column = (&'static str, u16, u8);
+
+const OF_SOURCES: [Column; 8] = [
+    ("READ/s", 9, 1),
+    ("SENT/s", 9, 2),
+    ("SPEED", 11, 6),
+    ("LAG", 10, 3),
+    ("PENDING", 13, 5),
+    ("FILTERED", 16, 8),
+    ("LOST", 11, 4),
+    ("READ", 16, 7),
+];
+const OF_LANES: [Column; 3] = [("SPILL", 10, 1), ("WAITING", 13, 2), ("OLDEST", 10, 3)];
+/// The least width of a name.
+const NAME: u16 = 12;
+const STATE: u16 = 24;
+
+/// Which of these columns have room in this width: those that give way last.
+fn fitting(columns: &[Column], room: u16) -> Vec<bool> {
+    let before = |rank: u8| columns.iter().filter(|(_, _, other)| *other <= rank).map(|(_, width, _)| width + 1).sum::<u16>();
+    columns.iter().map(|(_, _, rank)| before(*rank) <= room).collect()
+}
+
+/// Those that fit.
+fn those<T>(all: impl IntoIterator<Item = T>, fit: &[bool]) -> impl Iterator<Item = T> {
+    all.into_iter().zip(fit).filter(|(_, fits)| **fits).map(|(one, _)| one)
+}
+
+fn sources(state: &State, status: &Status, width: u16) -> Parts {
+    let fit = fitting(&OF_SOURCES, width.saturating_sub(NAME));
+    let head = std::iter::once(left("SOURCE")).chain(those(OF_SOURCES.map(|(head, ..)| right(head)), &fit)).collect();
+    let widths = those(OF_SOURCES.map(|(_, width, _)| Constraint::Length(width)), &fit);
+    let widths = std::iter::once(Constraint::Min(NAME)).chain(widths).collect();
     let row = |(name, source): (&String, &Source)| {
         let lost: u64 = source.lost.values().map(|lost| lost.events).sum();
-        let lag = if source.lag_bytes == 0 { "none".to_owned() } else { bytes(source.lag_bytes) };
         let figures = [
             rate(state.rate(name, |source| source.read.events)),
             rate(state.rate(name, |source| source.delivered.events)),
             speed(state.rate(name, |source| source.delivered.bytes)),
-            lag,
+            if source.lag_bytes == 0 { "none".to_owned() } else { bytes(source.lag_bytes) },
             count(source.pending.events),
             count(source.filtered.events),
             count(lost),
@@ -137,28 +166,30 @@ fn sources(state: &State, status: &Status) -> Parts {
             () if source.arrivals_full.is_some() => WARN,
             () => Style::new(),
         };
-        Row::new(std::iter::once(left(harmless(name))).chain(figures.map(right))).style(style)
+        Row::new(std::iter::once(left(harmless(name))).chain(those(figures.map(right), &fit))).style(style)
     };
     ("Sources", head, widths, status.sources.iter().map(row).collect())
 }
 
-fn lanes(status: &Status, now: Timestamp) -> Parts {
-    let head = vec![left("LANE"), left("STATE"), right("SPILL"), right("WAITING"), right("OLDEST"), left("WHAT IT WAITS FOR")];
-    let widths = [Constraint::Min(12), Constraint::Length(24), Constraint::Length(10), Constraint::Length(12), Constraint::Length(10)];
+fn lanes(status: &Status, now: Timestamp, width: u16) -> Parts {
+    let fit = fitting(&OF_LANES, width.saturating_sub(NAME + STATE + 1));
+    let head = [left("LANE"), left("STATE")].into_iter().chain(those(OF_LANES.map(|(head, ..)| right(head)), &fit));
+    let head = head.chain([left("WHAT IT WAITS FOR")]).collect();
+    let widths = [Constraint::Min(NAME), Constraint::Length(STATE)].into_iter();
+    let widths = widths.chain(those(OF_LANES.map(|(_, width, _)| Constraint::Length(width)), &fit)).chain([Constraint::Fill(1)]).collect();
     let row = |(topic, lane): (&String, &Lane)| {
         let oldest = lane.spill.oldest.as_ref().and_then(|oldest| oldest.parse::<Timestamp>().ok());
         let age = oldest.map_or_else(|| "-".into(), |oldest| forecast::words(now.duration_since(oldest).unsigned_abs()));
-        let words = lane.words.as_deref().map(harmless).unwrap_or_default();
         let style = match lane.condition {
             Doing::Blocked => BAD,
             Doing::Connecting | Doing::Paused | Doing::Unknown => WARN,
             Doing::Idle | Doing::Open => Style::new(),
         };
-        let state = status::state(lane, status.running);
+        let names = [left(harmless(topic)), left(status::state(lane, status.running))].into_iter();
         let figures = [bytes(lane.spill.bytes), count(lane.spill.pending.events), age].map(right);
-        Row::new([left(harmless(topic)), left(state)].into_iter().chain(figures).chain([left(words)])).style(style)
+        let words = left(lane.words.as_deref().map(harmless).unwrap_or_default());
+        Row::new(names.chain(those(figures, &fit)).chain([words])).style(style)
     };
-    let widths = widths.into_iter().chain([Constraint::Fill(1)]).collect();
     ("Lanes", head, widths, status.lanes.iter().map(row).collect())
 }
 

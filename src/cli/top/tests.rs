@@ -76,6 +76,24 @@ fn one_screen_has_sources_lanes_spill_and_gaps_with_rates_of_two_answers() {
 }
 
 #[test]
+fn a_narrow_terminal_has_fewer_columns_and_no_half_numbers() {
+    let (mut state, start) = (State::default(), Instant::now());
+    let large = |more: u64| status(123_456_789_000 + more, 123_456_780_000);
+    state.hear(start, Ok(large(0)));
+    state.hear(start + SECOND, Ok(large(7_000_000)));
+    for (width, wanted) in [
+        (130, vec!["7,000,000", "0", "0", "B/s", "2", "KiB", "7,009,000", "0", "0", "123,463,789,000"]),
+        (80, vec!["7,000,000", "0", "2", "KiB", "7,009,000", "0"]),
+        (50, vec!["7,000,000", "0", "2", "KiB"]),
+        (24, vec!["7,000,000"]),
+    ] {
+        let screen = drawn(&mut state, (width, 40), start + SECOND);
+        let web = screen.lines().find(|line| line.starts_with("web ")).unwrap();
+        assert_eq!(web.split_whitespace().skip(1).collect::<Vec<_>>(), wanted, "{width} columns\n{screen}");
+    }
+}
+
+#[test]
 fn a_daemon_that_is_gone_is_said_and_its_last_figures_stay() {
     let (mut state, start) = (State::default(), Instant::now());
     state.hear(start, Err("no daemon runs".into()));
