@@ -8,6 +8,7 @@ pub mod desk;
 pub mod drain;
 pub mod explain;
 pub mod lane;
+pub mod log_level;
 pub mod manual;
 pub mod out;
 pub mod positions;
@@ -15,7 +16,9 @@ pub mod progress;
 pub mod reload;
 pub mod spill;
 pub mod status;
+pub mod tap;
 pub mod test;
+pub mod top;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -79,6 +82,15 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Shows what the daemon does, live on a terminal
+    ///
+    /// Sources, lanes and the last gaps, with rates, every second anew. Tab and the arrows move, q ends it. A daemon that ends is waited for.
+    Top,
+    /// Shows events of a source as they flow on the running daemon, and what the rules make of them
+    ///
+    /// A sample: what is beyond --rate is not shown, and counted. Shown is what is sent, after redaction; of what a rule leaves out, its text as
+    /// all redacting rules leave it. It ends with ctrl-C.
+    Tap(tap::Options),
     /// Shows how far every file has been read; goes on elsewhere with one
     #[command(subcommand)]
     Positions(positions::Command),
@@ -105,6 +117,10 @@ enum Command {
     /// What has not changed goes on untouched: files, sockets, connections. A bad configuration is refused whole, and the old one goes on. What
     /// only a restart changes is said. Exit status 1 if it was refused, with all mistakes.
     Reload,
+    /// Shows at which level the running daemon logs; sets another one for a time
+    ///
+    /// It goes back by itself. Neither the configuration nor a reload changes it meanwhile.
+    LogLevel(log_level::Options),
     /// Shows everything on this machine with nothing installed: an embedded Kafka, rotation, an outage, a kill, and the count
     Demo(demo::Options),
     /// Writes manual pages and completions into DIR
@@ -132,12 +148,15 @@ pub fn main() -> ExitCode {
         Command::Test(options) => test::run(&path, &options),
         Command::Explain { path: file } => desk::run(&path, |desk| explain::run(desk, &file)),
         Command::Status { json } => desk::run(&path, |desk| status::run(desk, json)),
+        Command::Top => desk::run(&path, top::run),
+        Command::Tap(options) => desk::run(&path, |desk| tap::run(desk, &options)),
         Command::Positions(command) => desk::run(&path, |desk| positions::run(desk, command)),
         Command::Lane(command) => desk::run(&path, |desk| lane::run(desk, command)),
         Command::DeadLetters(command) => desk::run(&path, |desk| dead_letters::run(desk, command)),
         Command::Spill(command) => desk::run(&path, |desk| spill::run(desk, command)),
         Command::Drain { timeout } => desk::run(&path, |desk| drain::run(desk, timeout)),
         Command::Reload => reload::run(&path),
+        Command::LogLevel(options) => desk::run(&path, |desk| log_level::run(desk, &options)),
         Command::Demo(options) => demo::run(&options),
         Command::Manual { dir } => manual::run(command(), &dir),
     }
@@ -152,10 +171,13 @@ fn run(path: &std::path::Path, once: bool) -> ExitCode {
             return ExitCode::from(check::BAD_CONFIGURATION);
         }
     };
+    logging::settle(&config.log);
     for warning in config.warnings.iter().chain(&check::judge(&config)) {
         tracing::warn!("{warning}");
     }
-    match daemon::run(path, config, once) {
+    let ended = daemon::run(path, config, once);
+    logging::end();
+    match ended {
         Ok(true) => ExitCode::SUCCESS,
         // What is left is not lost: it is read again at the next start. For `--once` it is a failure all the same.
         Ok(false) => ExitCode::from(u8::from(once)),

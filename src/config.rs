@@ -91,6 +91,8 @@ pub struct Config {
     pub spill: crate::spill::Settings,
     /// Where metrics and health are served; `None`: nowhere.
     pub http: Option<crate::http::Settings>,
+    /// What logferry logs about itself.
+    pub log: crate::logging::Settings,
     /// Every `[[source]]`, in the order in which they are written.
     pub named: Vec<Named>,
     /// One per `[[source]]` of type `file`, in the order in which they are written.

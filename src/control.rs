@@ -20,6 +20,8 @@ use protocol::{Answer, Change, Left, Request, Spilled};
 use status::{Status, Stream};
 use user::User;
 
+use crate::tap::Flow;
+
 /// A question is at most this long, bytes (a path of 4 KiB as numbers fits); a longer one is not answered.
 const QUESTION: u64 = 32 << 10;
 /// A line of an answer is at most this long, bytes: some 400,000 streams. A longer one is refused by whoever asked.
@@ -87,6 +89,18 @@ pub trait Operator: Send + Sync {
     /// It was refused, with all mistakes; nothing was changed. Or a source of it could not begin.
     fn reload(&self) -> Result<String, Refusal>;
 
+    /// Has the log at this level for so long, for `user`; without one nothing is changed. Returns which level holds, and until when.
+    ///
+    /// # Errors
+    /// There is no such level, or no log to change.
+    fn log_level(&self, level: Option<&str>, time: Duration, user: &User) -> Result<String, Refusal>;
+
+    /// Tells what flows through this source, at most `rate` events a second, as long as `tell` takes it.
+    ///
+    /// # Errors
+    /// There is no such source, or others look already.
+    fn tap(&self, source: &str, rate: u32, tell: &mut dyn FnMut(Flow) -> bool) -> Result<(), Refusal>;
+
     /// Waits until all that exists now is acknowledged, at most `timeout`; what is left then, `None` for nothing. `tell` is called about every
     /// second, and says whether to go on.
     ///
@@ -108,6 +122,10 @@ pub fn answer(operator: &dyn Operator, request: &Request, user: &User, tell: &mu
         Request::Change { change, go: false } => text(operator.plan(change)),
         Request::Change { change, go: true } => text(operator.change(change, user)),
         Request::Reload => text(operator.reload()),
+        Request::LogLevel { level, for_s } => text(operator.log_level(level.as_deref(), Duration::from_secs(*for_s), user)),
+        Request::Tap { source, rate } => {
+            operator.tap(source, *rate, &mut |flow| tell(&Answer::Flow(flow))).map(|()| Answer::Text("It has ended.".into()))
+        }
         Request::Drain { timeout_s } => {
             operator.drain(Duration::from_secs(*timeout_s), &mut |left| tell(&Answer::Progress(left.clone()))).map(Answer::Drained)
         }
@@ -243,6 +261,21 @@ pub enum AskError {
 /// # Errors
 /// See [`AskError`].
 pub fn ask(state_dir: &Path, request: &Request, progress: &mut dyn FnMut(&Left)) -> Result<Answer, AskError> {
+    let mut hear = |answer: &Answer| {
+        if let Answer::Progress(left) = answer {
+            progress(left);
+        }
+        true
+    };
+    let gone = || AskError::Failed(io::ErrorKind::UnexpectedEof.into());
+    follow(state_dir, request, &mut hear)?.ok_or_else(gone)
+}
+
+/// The same; `hear` hears what comes before the last answer, and says whether to go on. `None`: it did not want to.
+///
+/// # Errors
+/// See [`AskError`].
+pub fn follow(state_dir: &Path, request: &Request, hear: &mut dyn FnMut(&Answer) -> bool) -> Result<Option<Answer>, AskError> {
     let mut stream = connect(state_dir)?;
     let failed = AskError::Failed;
     stream.set_read_timeout(Some(ANSWER_PATIENCE)).map_err(failed)?;
@@ -257,8 +290,12 @@ pub fn ask(state_dir: &Path, request: &Request, progress: &mut dyn FnMut(&Left))
             return Err(AskError::Failed(io::Error::new(io::ErrorKind::UnexpectedEof, "it ended meanwhile")));
         }
         match protocol::heard(&line).map_err(AskError::Strange)? {
-            Answer::Progress(left) => progress(&left),
-            last => return Ok(last),
+            between @ (Answer::Progress(_) | Answer::Flow(_)) => {
+                if !hear(&between) {
+                    return Ok(None);
+                }
+            }
+            last => return Ok(Some(last)),
         }
     }
 }

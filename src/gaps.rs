@@ -4,10 +4,12 @@
 //! | what | where |
 //! | --- | --- |
 //! | the gaps that wait: numbers, merging, what a snapshot writes | [`outbox`] |
+//! | those that were noticed last, for who looks | [`last`] |
 //! | their rows as bytes | [`row`] |
 //! | the thread that sends them | [`sender`] |
 //! | a gap in a sentence for people; as a message it is made by [`crate::encode::gap`] | [`words`] |
 
+pub mod last;
 pub mod outbox;
 pub mod row;
 pub mod sender;

@@ -17,6 +17,7 @@
 //! | how fast all lanes together may send | [`rate`] |
 //! | what survives a kill | [`snapshot`], [`durable`] |
 //! | what an operator sees and does | [`control`], [`operator`], [`forecast`] |
+//! | events as they flow, for who looks | [`tap`] |
 //! | what systemd is told, and whether the daemon is alive | [`systemd`], [`watchdog`] |
 //! | what monitoring sees | [`http`], [`metrics`], [`durations`], [`quiet`] |
 //! | how near two words are | [`nearest`] |
@@ -55,5 +56,6 @@ pub mod source;
 pub mod space;
 pub mod spill;
 pub mod systemd;
+pub mod tap;
 pub mod trim;
 pub mod watchdog;

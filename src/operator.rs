@@ -8,6 +8,7 @@ pub mod pages;
 pub mod resend;
 pub mod seek;
 pub mod stopped;
+pub mod tap;
 pub mod view;
 
 use std::collections::{HashMap, HashSet};
@@ -28,6 +29,7 @@ use crate::forecast::{self, Forecast, Teller};
 use crate::kafka;
 use crate::lane::{Condition, Lanes, Order};
 use crate::ledger::Count;
+use crate::logging::{self, level::Level};
 use crate::metrics::text::Growth;
 use crate::quiet::Quiet;
 use crate::rules::stamp::Stamp;
@@ -38,6 +40,7 @@ use crate::source::journald::position::Place;
 use crate::source::pulse::Pulse;
 use crate::source::syslog::arrival::Arrivals;
 use crate::spill;
+use crate::tap::{Flow, Taps};
 
 /// How long a snapshot may take to be written after a change by an operator.
 const KEEP_PATIENCE: Duration = Duration::from_secs(5);
@@ -91,6 +94,8 @@ pub struct Live {
     pub rules: Arc<[Rule]>,
     /// What is put around all messages.
     pub stamp: Option<Arc<Stamp>>,
+    /// Of the sources.
+    pub taps: Arc<Taps>,
 }
 
 impl Live {
@@ -306,6 +311,24 @@ impl Operator for Running {
 
     fn reload(&self) -> Result<String, Refusal> {
         (self.reload)().map_err(Refusal)
+    }
+
+    fn log_level(&self, level: Option<&str>, time: Duration, user: &User) -> Result<String, Refusal> {
+        let Some(name) = level else { return Ok(logging::words()) };
+        let level = Level::named(name).ok_or_else(|| Refusal(format!("there is no level {name:?}: {}", Level::NAMES.join(", "))))?;
+        let words = logging::raise(level, time, &user.to_string());
+        tracing::warn!(%user, "an operator has changed the log: {words}");
+        Ok(words)
+    }
+
+    fn tap(&self, source: &str, rate: u32, tell: &mut dyn FnMut(Flow) -> bool) -> Result<(), Refusal> {
+        let settings = self.settings();
+        let Some(source) = settings.topics.keys().find(|name| ***name == *source) else {
+            let mut names: Vec<&str> = settings.topics.keys().map(|name| &**name).collect();
+            names.sort_unstable();
+            return Err(Refusal(format!("there is no source {source:?}; there are {}", names.join(", "))));
+        };
+        tap::flow(&self.live().taps, source, rate, tell)
     }
 
     fn drain(&self, timeout: Duration, tell: &mut dyn FnMut(&Left) -> bool) -> Result<Option<Left>, Refusal> {

@@ -27,7 +27,7 @@ pub mod route;
 pub mod stamp;
 pub mod template;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod trouble;
 pub mod when;
 

@@ -10,7 +10,13 @@ use crate::control::status::Amount;
 
 /// Writes to standard output. A reader that has gone away is no reason to fail.
 pub fn say(text: &str) {
-    let _ = io::stdout().write_all(text.as_bytes());
+    let _ = try_say(text);
+}
+
+/// The same for who goes on until nobody reads: whether it was written.
+#[must_use]
+pub fn try_say(text: &str) -> bool {
+    io::stdout().write_all(text.as_bytes()).is_ok()
 }
 
 /// Adds a line.

@@ -166,7 +166,8 @@ fn rules(status: &Status, paint: Paint) -> String {
     under_heading(&table(&sides, &rows), paint)
 }
 
-fn state(lane: &Lane, running: bool) -> String {
+/// What a lane is doing, in words.
+pub(super) fn state(lane: &Lane, running: bool) -> String {
     match lane.condition {
         Doing::Idle if !running => "stopped".into(),
         Doing::Idle => "nothing to send".into(),

@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::collect::Collected;
 use super::document::Node;
 use super::problem::{Fault, Origin, Problem, Problems};
-use super::schema::{self, Raw, RawAgent, RawKafka, RawSpill, Unset};
+use super::schema::{self, Raw, RawAgent, RawKafka, RawLog, RawSpill, Unset};
 use super::sources::{self, Sources};
 use super::units::{self, Time};
 use super::{Agent, Config, Machine, kinds, print, properties};
@@ -21,6 +21,7 @@ use crate::dead_letters;
 use crate::encode::{self, Format};
 use crate::http;
 use crate::kafka;
+use crate::logging::{self, level::Level};
 use crate::rules::stamp::{Key, Stamp};
 use crate::rules::template::Template;
 use crate::spill;
@@ -102,7 +103,6 @@ pub fn resolve(mut collected: Collected, machine: &Machine<'_>) -> Result<Config
         let text = "agent.memory is less than four times kafka.max_event: few large events fit, and Kafka is used in small steps";
         found.warnings.push(text.to_owned());
     }
-    let topic = |name: Option<&str>| name.map(Arc::from);
     let stamp = stamp(&raw.kafka, &agent.host, &mut found);
     let spill = spill(&raw.spill, &agent);
     let mut config = Config {
@@ -114,18 +114,19 @@ pub fn resolve(mut collected: Collected, machine: &Machine<'_>) -> Result<Config
             labels: agent.labels.clone(),
             zone: jiff::tz::TimeZone::UTC,
         },
-        default_topic: topic(raw.kafka.topic.as_deref()),
+        default_topic: raw.kafka.topic.as_deref().map(Arc::from),
         max_lanes: raw.kafka.max_lanes,
         max_rate: raw.kafka.max_rate.map(|rate| rate.0 as u64),
         dead_letters: dead_letters::Settings {
             dir: agent.state_dir.join("dead-letters"),
             max_size: dead_letters::Settings::MAX_SIZE,
             keep_free: spill.keep_free,
-            topic: topic(raw.kafka.dead_letter_topic.as_deref()),
+            topic: raw.kafka.dead_letter_topic.as_deref().map(Arc::from),
         },
-        gap_topic: topic(raw.kafka.gap_topic.as_deref().or(raw.kafka.topic.as_deref())),
+        gap_topic: raw.kafka.gap_topic.as_deref().or(raw.kafka.topic.as_deref()).map(Arc::from),
         agent,
         spill,
+        log: log(&raw.log),
         http: raw.http.listen.as_deref().and_then(kinds::socket).map(|listen| http::Settings { listen }),
         named,
         files,
@@ -305,6 +306,11 @@ fn agent(raw: &RawAgent, found: &mut Findings<'_>) -> Agent {
         stop_timeout: span(raw.stop_timeout),
         hold_deleted: raw.hold_deleted.0 as u64,
     }
+}
+
+fn log(raw: &RawLog) -> logging::Settings {
+    let format = raw.format.as_deref().and_then(logging::Format::named);
+    logging::Settings { level: Level::named(&raw.level).unwrap_or_default(), format }
 }
 
 fn spill(raw: &RawSpill, agent: &Agent) -> spill::Settings {

@@ -8,6 +8,7 @@ use figment::value::{Dict, Value};
 use serde::Deserialize;
 
 use super::units::{Free, Size, Time};
+use crate::logging::level::Level;
 use crate::source::multiline::ready;
 
 /// What a key takes.
@@ -129,6 +130,7 @@ pub const TABLES: &[(&str, &str)] = &[
     ("kafka.sasl.password", "a password never stands here itself: write { file = \"…\" }, { credential = \"…\" } or { env = \"…\" }"),
     ("spill", "write [spill]"),
     ("http", "write [http]"),
+    ("log", "write [log]"),
     ("source", "write [[source]]"),
     ("rule", "write [[rule]]"),
     ("test", "write [[test]]"),
@@ -169,6 +171,8 @@ const TOO_LONG: Kind = Kind::Choice { now: &["split", "truncate"], later: &[] };
 const WHEN_FULL: Kind = Kind::Choice { now: &["block", "shed"], later: &[] };
 const BOOT: Kind = Kind::Choice { now: &["all", "current"], later: &[] };
 const KERNEL: Kind = Kind::Choice { now: &["also", "only", "not"], later: &[] };
+const LEVEL: Kind = Kind::Choice { now: &Level::NAMES, later: &[] };
+const LOG_FORMAT: Kind = Kind::Choice { now: &["text", "json", "journal"], later: &[] };
 const START_AT: Kind = Kind::Choice { now: &["beginning", "end"], later: &[] };
 
 use Unset::{Default as Is, Nothing, Required};
@@ -214,6 +218,9 @@ pub const KEYS: &[Key] = &[
     entry("spill.keep_free", Kind::Free { most: 90 }, Is("10%"), "What is left free of the file system for others: per cent of it (0% to 90%), or a size."),
 
     entry("http.listen", Kind::Socket, Nothing, "Where /metrics, /healthz, /readyz and /status are served, to anybody who can connect: an IP address and a port. Default: nowhere."),
+
+    entry("log.level", LEVEL, Is("info"), "What logferry logs about itself: error, warn, info, debug or trace. $LOGFERRY_LOG wins over it."),
+    entry("log.format", LOG_FORMAT, Nothing, "text: lines. json: an object a line. journal: entries of the journal with fields. Default: journal where standard error leads to it, else text."),
 
     entry("source.name", Kind::Name, Required, "Its name in events and counts; unique."),
     entry("source.type", SOURCE_TYPE, Required, "file: lines of files. syslog: messages from the network and local sockets. journald: the systemd journal."),
@@ -367,6 +374,7 @@ pub struct Raw {
     pub spill: RawSpill,
     #[serde(default)]
     pub http: RawHttp,
+    pub log: RawLog,
 }
 
 /// `[agent]`.
@@ -422,6 +430,14 @@ pub struct RawSpill {
 #[expect(missing_docs, reason = "the table says what each key is")]
 pub struct RawHttp {
     pub listen: Option<String>,
+}
+
+/// `[log]`.
+#[derive(Deserialize)]
+#[expect(missing_docs, reason = "the table says what each key is")]
+pub struct RawLog {
+    pub level: String,
+    pub format: Option<String>,
 }
 
 /// `kafka.bootstrap_servers` in either form.

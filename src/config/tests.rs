@@ -178,7 +178,7 @@ max_size = "2GiB"
     a.toml:36: spill.after: "50ms" is too short; write a number and a unit (ms, s, m, h, d) in quotes, as "10s", at least "100ms"
     a.toml:37: spill.sync: "11s" is too long; write a number and a unit (ms, s, m, h, d) in quotes, as "10s", at most "10s"
     a.toml:38: spill.keep_free: "91%" leaves too little; write 0% to 90%, or a size (B, KB, MB, GB, KiB, MiB, GiB), in quotes, as "10%" or "5GiB"
-    a.toml:40: spool: unknown key; there are agent, http, kafka, rule, source, spill, test
+    a.toml:40: spool: unknown key; there are agent, http, kafka, log, rule, source, spill, test
     "#);
 }
 

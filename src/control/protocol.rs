@@ -4,6 +4,7 @@
 //! ```text
 //! asked      {"v":1,"request":{"ask":"status"}}
 //! answered   {"progress":{…}}   any number, for `drain`
+//!            {"flow":{…}}       any number, for `tap`, until whoever asked closes the connection
 //!            {"status":{…}}     or another of Answer, the last line
 //! ```
 //! An older command (which asked `explain PATH` in plain text) and a newer one are told plainly that they don't fit; nothing is done for them.
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::letters::{Letter, List};
 use super::status::{Status, Stream};
+use crate::tap::Flow;
 
 /// The version that both ends must have. Raised when a question changes its meaning; a new question alone needs no new one.
 pub const VERSION: u32 = 1;
@@ -111,6 +113,20 @@ pub enum Request {
     },
     /// Has the configuration read anew: [`Answer::Text`].
     Reload,
+    /// Which level the log is at ([`Answer::Text`]); with a level, that one from now on for a time.
+    LogLevel {
+        /// Its name.
+        level: Option<String>,
+        /// For so long, seconds.
+        for_s: u64,
+    },
+    /// What flows through a source: [`Answer::Flow`], until nobody takes it.
+    Tap {
+        /// Its name.
+        source: String,
+        /// Events a second at most.
+        rate: u32,
+    },
     /// Waits until all that exists now is acknowledged: [`Answer::Progress`], at last [`Answer::Drained`].
     Drain {
         /// At most so long, seconds.
@@ -158,6 +174,8 @@ pub enum Answer {
     DeadLetter(Box<Letter>),
     /// Words for people.
     Text(String),
+    /// What flows; more lines follow.
+    Flow(Flow),
     /// How far it has come; more lines follow.
     Progress(Left),
     /// It has ended; what is left, where the time was up before.
@@ -241,13 +259,20 @@ mod tests {
             Request::Change { change: Change::Discard { lane: "t".into() }, go: false },
             Request::Drain { timeout_s: 300 },
             Request::Reload,
+            Request::Tap { source: "web".into(), rate: 20 },
+            Request::LogLevel { level: Some("debug".into()), for_s: 600 },
         ];
         for request in requests {
             let line = question(&request).unwrap();
             assert_eq!(memchr::memchr_iter(b'\n', &line).count(), 1, "one line");
             assert_eq!(understand(line.trim_ascii_end()), Ok(request));
         }
-        let answers = [Answer::Status(Box::default()), Answer::Streams(vec![Stream::default()]), Answer::Refused("a\nb".into())];
+        let answers = [
+            Answer::Status(Box::default()),
+            Answer::Streams(vec![Stream::default()]),
+            Answer::Flow(Flow::default()),
+            Answer::Refused("a\nb".into()),
+        ];
         for given in answers {
             assert_eq!(heard(answer(&given).unwrap().trim_ascii_end()), Ok(given));
         }

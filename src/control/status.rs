@@ -150,13 +150,29 @@ pub struct Spill {
 }
 
 /// Records of what was lost or missed, bound for Kafka.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Gaps {
     /// Not sent yet.
     pub waiting: u64,
     /// Acknowledged.
     pub sent: u64,
+    /// What was noticed last since the daemon began, the newest first; a few.
+    pub last: Vec<LastGap>,
+}
+
+/// Something that was lost or missed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LastGap {
+    /// When it was noticed, RFC 3339.
+    pub at: String,
+    /// The source.
+    pub source: String,
+    /// Whether something is gone that was to be shipped; else it was left out on purpose or held nothing.
+    pub error: bool,
+    /// What, where and why.
+    pub words: String,
 }
 
 /// The byte budget.

@@ -230,6 +230,7 @@ impl Fleet {
             pulses: self.running.iter().map(pulse).collect(),
             rules: Arc::clone(&self.live.get().rules),
             stamp: self.live.get().stamp.clone(),
+            taps: Arc::clone(&self.ground.taps),
         });
     }
 }

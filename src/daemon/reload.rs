@@ -14,6 +14,7 @@ use crate::config::reload::{Plan, Step, plan};
 use crate::config::{self, Config};
 use crate::kafka;
 use crate::lane::Order;
+use crate::logging;
 use crate::rate::Rate;
 
 /// By what files that the Kafka client reads are known not to have changed; `None`: one is not there.
@@ -72,6 +73,7 @@ impl Fleet {
         self.ground.measure(&config);
         self.operator.reconfigure(config.operator());
         self.failed.clear();
+        logging::settle(&config.log);
         self.live.set(Arc::clone(&config));
         for (name, step) in &sources {
             match (step, self.running.get(name)) {

@@ -23,6 +23,7 @@ use crate::source::syslog::arrival::{self, Arrivals};
 use crate::source::syslog::listen::tls::Renew;
 use crate::source::syslog::{self, Syslog};
 use crate::source::{Opening, new_stream};
+use crate::tap::Taps;
 
 /// A source that runs.
 pub(super) struct Source {
@@ -51,6 +52,7 @@ pub(super) struct Ground {
     /// Held by those that are not open yet.
     pub(super) opening: Opening,
     pub(super) bells: Bells,
+    pub(super) taps: Arc<Taps>,
 }
 
 /// The bells at which the threads of sources rest, with their names; for the watchdog. A source that has ended leaves it at the next look.
@@ -84,8 +86,9 @@ impl Ground {
     /// For the sources of this configuration.
     pub(super) fn new(config: &Config, lanes: Arc<Lanes>, stop: Arc<Stop>, once: bool) -> Ground {
         let held = Held::new(config.agent.hold_deleted);
-        let (portions, max_open, opening, bells) = Default::default();
-        let mut ground = Ground { lanes, stop, once, portions, held, descriptors: raise_descriptor_limit(), max_open, opening, bells };
+        let (portions, max_open, opening, bells, taps) = Default::default();
+        let mut ground =
+            Ground { lanes, stop, once, portions, held, descriptors: raise_descriptor_limit(), max_open, opening, bells, taps };
         ground.measure(config);
         ground
     }
@@ -219,6 +222,7 @@ impl Ground {
             encoder: Encoder::new(encode),
             lane: Entrance::new(self.lanes.inbox(topic)?),
             pool: Arc::clone(&shared.pool),
+            tap: self.taps.of(&source.0.into()),
         }))
     }
 

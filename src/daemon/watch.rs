@@ -8,6 +8,7 @@ use crate::cli::progress::{Figures, Line};
 use crate::config::Config;
 use crate::kafka::probe;
 use crate::lane::{Condition, Lanes};
+use crate::logging;
 use crate::rules::trouble::Trouble;
 use crate::settlement::{Settlement, Totals};
 
@@ -38,6 +39,7 @@ impl Watch {
     }
 
     pub(super) fn tick(&mut self, config: &Config, settlement: &Settlement, lanes: &Lanes) {
+        logging::tick(Instant::now());
         for (rule, errors) in self.trouble.look(config.tallies(), Instant::now()) {
             tracing::warn!(%rule, errors, "it could not do what it is for: such events are shipped without it; logferry test shows what becomes of a line");
         }

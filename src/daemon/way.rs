@@ -11,6 +11,7 @@ use crate::rules::engine::Engine;
 use crate::rules::route::{self, Share};
 use crate::settlement::Settlement;
 use crate::source::Outlet;
+use crate::tap::{Look, Tap};
 
 /// Rules, and the entrances to the lanes of the topics that they may give events to, in the order of [`Engine::topics`].
 #[derive(Debug)]
@@ -43,11 +44,16 @@ pub(super) struct Way {
     pub(super) encoder: Encoder,
     pub(super) lane: Entrance,
     pub(super) pool: Arc<Pool>,
+    pub(super) tap: Arc<Tap>,
 }
 
 impl Outlet for Way {
     fn push(&mut self, mut batch: Batch) {
-        let Some(others) = self.sift(&mut batch) else {
+        let mut look = self.tap.look(&batch);
+        let Some(others) = self.sift(&mut batch, look.as_mut()) else {
+            if let Some(look) = look {
+                look.sent(None, |_| None);
+            }
             self.pool.give_block(batch.bytes);
             self.pool.give_events(batch.events);
             return;
@@ -56,6 +62,9 @@ impl Outlet for Way {
         let (mut batch, freed) = self.encoder.encode(batch, arena);
         if let Some(block) = freed {
             self.pool.give_block(block);
+        }
+        if let Some(look) = look {
+            look.sent(Some(&batch), |at| self.routed(at));
         }
         if let Some(Routing { rules, lanes }) = self.routing.as_ref().filter(|_| !others.is_empty()) {
             for (share, given) in &others {
@@ -89,15 +98,32 @@ impl Outlet for Way {
 }
 
 impl Way {
+    /// The topic of another lane that the event of this number in the last batch goes to.
+    fn routed(&self, at: usize) -> Option<String> {
+        let rules = &self.routing.as_ref()?.rules;
+        let lane = usize::from(rules.ways().get(at)?.0).checked_sub(1)?;
+        rules.topics().get(lane).map(|topic| topic.to_string())
+    }
+
     /// Takes the batch through the rules. Returns what of it goes another way than the rest, each share with the number of its part and what its lane
     /// was given of the stream before; `None` if nothing of the batch is left.
-    fn sift(&mut self, batch: &mut Batch) -> Option<Vec<(Share, (u32, Count))>> {
+    fn sift(&mut self, batch: &mut Batch, look: Option<&mut Look>) -> Option<Vec<(Share, (u32, Count))>> {
         if let Some(others) = self.others.take() {
             self.routing = Some(others);
         }
-        let Some(Routing { rules, .. }) = &mut self.routing else { return Some(Vec::new()) };
+        let Some(Routing { rules, .. }) = &mut self.routing else {
+            if let Some(look) = look {
+                look.judged(batch, None, &[]);
+            }
+            return Some(Vec::new());
+        };
+        rules.trace(look.as_ref().map(|look| look.trace()));
         let stream = Arc::clone(&batch.stream);
         let sifted = rules.run(batch, |topics, number| self.settlement.began(stream.id, topics, number));
+        if let Some(look) = look {
+            let (trace, all) = rules.traced();
+            look.judged(batch, trace, all);
+        }
         batch.charge.resize(encode::charge_for(batch.bytes.capacity(), batch.events.len()));
         let Some(sifted) = sifted else { return Some(Vec::new()) };
         let shares = rules.shares(batch);

@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::last::Last;
 use super::{Gap, Place};
 use crate::batch::StreamId;
 
@@ -75,6 +76,7 @@ pub struct Outbox {
     wanted: bool,
     changed: BTreeSet<u64>,
     counted: bool,
+    last: Last,
 }
 
 impl Default for Outbox {
@@ -90,11 +92,21 @@ impl Outbox {
         let waiting: BTreeMap<u64, Gap> = gaps.into_iter().map(|gap| (gap.number, gap)).collect();
         counters.next = waiting.keys().next_back().map_or(1, |last| last.saturating_add(1)).max(counters.next);
         let open = waiting.values().filter(|gap| gap.number > counters.closed).map(|gap| (like(gap), gap.number)).collect();
-        Outbox { waiting, open, counters, sendable: counters.closed, wanted: true, changed: BTreeSet::new(), counted: false }
+        Outbox {
+            waiting,
+            open,
+            counters,
+            sendable: counters.closed,
+            wanted: true,
+            changed: BTreeSet::new(),
+            counted: false,
+            last: Last::default(),
+        }
     }
 
     /// Takes a gap in, merged with its like where that still can be. Returns the number under which it is told.
     pub fn add(&mut self, mut gap: Gap) -> u64 {
+        self.last.note(&gap);
         let mut kind = like(&gap);
         if !self.open.contains_key(&kind) && self.waiting.len() >= MOST {
             (gap.place, gap.stream, gap.from, gap.to, gap.words) = (Place::Several, None, None, None, "".into());
@@ -115,6 +127,12 @@ impl Outbox {
         self.waiting.insert(number, gap);
         self.changed.insert(number);
         number
+    }
+
+    /// Those that were noticed last, the newest first; sent ones too.
+    #[must_use]
+    pub fn last(&self) -> &Last {
+        &self.last
     }
 
     /// The gaps that may be sent, in order of their numbers, at most [`HANDED`]; they stay until [`Outbox::sent`]. Where there are none, the next

@@ -27,6 +27,7 @@ use crate::snapshot::rows::StreamRow;
 use crate::source::journald::position::Place;
 use crate::spill::Spill;
 use crate::spill::room::Room;
+use crate::tap::Flow;
 
 /// A stopped daemon.
 #[derive(Debug)]
@@ -270,6 +271,14 @@ impl Operator for Stopped {
 
     fn reload(&self) -> Result<String, Refusal> {
         Err(Refusal("no daemon runs: there is nothing to reload".into()))
+    }
+
+    fn log_level(&self, _: Option<&str>, _: Duration, _: &User) -> Result<String, Refusal> {
+        Err(Refusal("no daemon runs, so nothing logs: log.level is what it begins with".into()))
+    }
+
+    fn tap(&self, _: &str, _: u32, _: &mut dyn FnMut(Flow) -> bool) -> Result<(), Refusal> {
+        Err(Refusal("no daemon runs, so nothing flows".into()))
     }
 
     fn drain(&self, _: Duration, _: &mut dyn FnMut(&Left) -> bool) -> Result<Option<Left>, Refusal> {

@@ -13,8 +13,10 @@ use super::{Settings, journal};
 use crate::batch::StreamId;
 use crate::control::Refusal;
 use crate::control::protocol::{Change, Spilled};
-use crate::control::status::{Amount, Doing, Evidence, Feed, Gaps, Journal, Lane, LaneSpill, Rule, Source, Status, Stream, Unread};
-use crate::gaps;
+use crate::control::status::{
+    Amount, Doing, Evidence, Feed, Gaps, Journal, Lane, LaneSpill, LastGap, Rule, Source, Status, Stream, Unread,
+};
+use crate::gaps::{self, Gap, words};
 use crate::lane::{Condition, SpillView};
 use crate::ledger::{self, Count, Ledger, Missed};
 use crate::rules;
@@ -47,9 +49,15 @@ pub fn books(settings: &Settings, settlement: &Settlement) -> Status {
         balanced: out_of_balance.is_empty(),
         out_of_balance,
         sources,
-        gaps: Gaps { waiting: gaps.0 as u64, sent: gaps.1 },
+        gaps: Gaps { waiting: gaps.0 as u64, sent: gaps.1, last: settlement.last_gaps().iter().map(last_gap).collect() },
         ..Status::default()
     }
+}
+
+fn last_gap(gap: &Gap) -> LastGap {
+    let at = jiff::Timestamp::from_nanosecond(i128::from(gap.last_ns)).map(|time| format!("{time:.0}")).unwrap_or_default();
+    let error = words::severity(&gap.reason) == "error";
+    LastGap { at, source: gap.source.to_string(), error, words: words::sentence(gap) }
 }
 
 /// The books of a source of this type.

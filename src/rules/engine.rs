@@ -3,6 +3,7 @@
 
 mod event;
 mod journal;
+pub mod trace;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::ledger::Count;
 use crate::settlement::Began;
 use crate::snapshot::rows::MIXED;
 use event::Desk;
+use trace::Trace;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Streams of which is kept what the rules mean for them; beyond it all are forgotten and worked out anew. An event in parts whose first part
@@ -118,6 +120,8 @@ pub struct Engine {
     written: Vec<u8>,
     /// What the stamp did in the present batch.
     stamped: Done,
+    /// Somebody looks at the next batch.
+    trace: Option<Trace>,
 }
 
 /// What comes of the present batch.
@@ -205,6 +209,7 @@ impl Engine {
             done: vec![(Done::default(), Count::default()); rules.len()],
             fresh: Vec::new(),
             desk: Desk::new(rules.len()),
+            trace: None,
         }
     }
 
@@ -282,7 +287,9 @@ impl Engine {
         let mut events = std::mem::take(&mut batch.events);
         events.retain_mut(|event| {
             let line = lines.next(event);
-            self.stays((batch, &plan), event, line, &mut round)
+            let kept = self.stays((batch, &plan), event, line, &mut round);
+            self.note(kept);
+            kept
         });
         let Round { mut sifted, extras, any_extra, line_start, limited, .. } = round;
         self.tell(&mut sifted, limited);
@@ -339,6 +346,22 @@ impl Engine {
             round.extras.push(extra);
         }
         true
+    }
+
+    /// What becomes of single events of the next batch is to be remembered; or no longer.
+    pub fn trace(&mut self, trace: Option<Trace>) {
+        self.trace = trace;
+    }
+
+    /// What was remembered of the last batch, and the rules.
+    pub fn traced(&mut self) -> (Option<Trace>, &[Rule]) {
+        (self.trace.take(), &self.rules)
+    }
+
+    fn note(&mut self, kept: bool) {
+        if let Some(trace) = &mut self.trace {
+            trace.note(&self.done, kept);
+        }
     }
 
     /// What the rules mean for the stream of a batch.

@@ -24,7 +24,7 @@ use crate::settlement::Began;
 
 const ROOM: Room = Room { message: 1 << 10, text: Some(1 << 14), whole: 1 << 15 };
 
-fn batch(lines: &[&str]) -> Batch {
+pub(crate) fn batch(lines: &[&str]) -> Batch {
     let (mut bytes, mut events) = (Vec::new(), Vec::new());
     for line in lines {
         let from = u32::try_from(bytes.len()).unwrap();

@@ -234,6 +234,12 @@ impl Settlement {
         (inner.gaps.waiting().len(), inner.gaps.counters().sent)
     }
 
+    /// The gaps that were noticed last, the newest first; a few.
+    #[must_use]
+    pub fn last_gaps(&self) -> Vec<Gap> {
+        self.lock().gaps.last().iter().cloned().collect()
+    }
+
     /// Whether snapshots can't be written: then more may be sent twice after a kill, but nothing stands still.
     pub fn keeper_fails(&self, failing: bool) {
         self.failing.store(failing, Ordering::Relaxed);

@@ -12,9 +12,11 @@
 //! | `journald_tools.rs` | the journal and its users: the operator's tools, missing rights, no journal at all |
 //! | `journald_boot.rs` | a system that is rebooted, in a container; by `make test-boot` |
 //! | `multiline.rs` | lines that are joined: kills and rotation in the middle of an event |
+//! | `own_log.rs` | what logferry logs about itself: levels, forms, a real journal, repeats |
 //! | `packaging.rs` | the unit and the configuration that packages hold |
 //! | `install.rs`, `site.rs` | the packages on Debian machines and in a root: installed, killed, upgraded, removed; by `make test-install` |
 //! | `limits.rs` | empty lines, 50 MB lines, 10,000 files, bytes that are no text, messages larger than the topic takes |
+//! | `live.rs` | what people see while it runs: tap, top |
 //! | `metrics.rs` | what monitoring sees: metrics, health, silence, and what is packaged for Prometheus |
 //! | `tools.rs` | the operator's tools, on a running daemon and on a stopped one |
 //! | `tls.rs` | a broker with TLS and passwords |
@@ -52,8 +54,10 @@ mod journald_boot;
 mod journald_rules;
 mod journald_tools;
 mod limits;
+mod live;
 mod metrics;
 mod multiline;
+mod own_log;
 mod packaging;
 mod reload;
 mod rotation;

@@ -46,7 +46,7 @@ fn bad_night() -> Status {
         sources: [("nginx".to_owned(), nginx), ("app".to_owned(), app)].into(),
         lanes: [("audit".to_owned(), blocked), ("logs".to_owned(), Lane { condition: Doing::Open, ..Lane::default() })].into(),
         spill: Spill { bytes: 1_288_490_189, max_bytes: 2 << 30, full_in_seconds: Some(12_000), full: None },
-        gaps: Gaps { waiting: 2, sent: 14 },
+        gaps: Gaps { waiting: 2, sent: 14, ..Gaps::default() },
         memory: Memory { used: 3 << 20, limit: 24 << 20 },
         rules: vec![
             Rule { name: "health checks".into(), matched: 4_000, dropped: 4_000, ..Rule::default() },

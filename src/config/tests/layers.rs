@@ -121,6 +121,9 @@ fn what_is_printed_names_each_origin_and_reads_as_the_same_configuration() {
     sync = "100ms"  # default
     keep_free = "10%"  # default
 
+    [log]
+    level = "info"  # default
+
     [[source]]
     name = "app"  # a.toml:6
     type = "file"  # a.toml:7

@@ -74,6 +74,7 @@ fn way(config: &Config, settlement: &Arc<Settlement>) -> (Way, BTreeMap<Arc<str>
         encoder: Encoder::new(&config.encode),
         lane: Entrance::new(Arc::clone(&inboxes["own"])),
         pool: Arc::default(),
+        tap: Arc::default(),
     };
     (way, inboxes)
 }

@@ -34,7 +34,8 @@ pub struct Wanted {
     pub kernel: Kernel,
     /// Entries of this boot alone.
     pub boot: Option<Id>,
-    /// The unit whose entries are left out: logferry's own, which would ship its words about shipping its words.
+    /// The unit whose entries are left out: logferry's own, which would ship its words about shipping its words. Who names it in `units` (itself,
+    /// not by a pattern) wants them.
     pub own_unit: Option<String>,
 }
 
@@ -188,7 +189,8 @@ impl Filter {
             }
             Kernel::Not => filter.none |= filter.test("_TRANSPORT", exact(&["kernel"])),
         }
-        if let Some(unit) = &wanted.own_unit {
+        let is_named = |unit: &String| wanted.units.iter().any(|named| unit_name(named) == *unit);
+        if let Some(unit) = wanted.own_unit.as_ref().filter(|unit| !is_named(unit)) {
             filter.none |= filter.test("_SYSTEMD_UNIT", exact(&[unit]));
         }
         filter.all = filter.tests.is_empty();
@@ -289,6 +291,18 @@ mod tests {
         assert!(!wants(&wanted, &[("_SYSTEMD_UNIT", "logferry.service")]));
         assert!(!wants(&wanted, &[("_TRANSPORT", "kernel")]));
         assert!(wants(&wanted, &[("_TRANSPORT", "stdout")]) && wants(&wanted, &[]));
+        let about = [("UNIT", "logferry.service"), ("_PID", "1"), ("_SYSTEMD_UNIT", "init.scope")];
+        assert!(wants(&wanted, &about), "what systemd says of it");
+    }
+
+    #[test]
+    fn who_names_the_own_unit_wants_it() {
+        let of = |unit: &str| {
+            let wanted = Wanted { own_unit: Some("logferry.service".into()), units: vec![unit.into()], ..Wanted::default() };
+            wants(&wanted, &[("_SYSTEMD_UNIT", "logferry.service")])
+        };
+        assert!(of("logferry") && of("logferry.service"));
+        assert!(!of("log*") && !of("*"), "a pattern is not meant so");
     }
 
     #[test]

@@ -1,0 +1,117 @@
+//! Taps over batches that go through real rules.
+
+use super::*;
+use crate::encode::Room;
+use crate::rules::engine::Engine;
+use crate::rules::redact::{Find, Redact};
+use crate::rules::tests::batch as file_batch;
+use crate::rules::when::When;
+use jiff::tz::TimeZone;
+use regex::bytes::Regex;
+
+fn engine() -> Engine {
+    let email = Redact { find: Find::Email, with: b"[email]".to_vec(), hash: None };
+    let of = |pattern: &str| When::Message(vec![Regex::new(pattern).unwrap()]);
+    let rules = [
+        Rule::new("noise", of("drop"), Action::Drop),
+        Rule::new("emails", of("@"), Action::Redact(email)),
+        Rule::new("keep", of("keep"), Action::Keep),
+    ];
+    Engine::new(&rules.into(), ("web", "file"), TimeZone::UTC, Room { message: 1 << 10, text: None, whole: 1 << 15 }).unwrap()
+}
+
+#[test]
+fn nothing_is_looked_at_while_nobody_looks() {
+    let (taps, source) = (Taps::default(), Arc::from("web"));
+    let tap = taps.of(&source);
+    assert!(tap.look(&file_batch(&["a"])).is_none());
+    let tapping = taps.open(&source, 10).unwrap();
+    assert!(taps.open(&source, 10).unwrap_err().contains("already"));
+    assert!(tap.look(&file_batch(&["a"])).is_some());
+    drop(tapping);
+    assert!(tap.look(&file_batch(&["a"])).is_none());
+    assert_eq!(taps.open.load(Ordering::Relaxed), 0, "the refused one has given its place back as well");
+    let open: Vec<_> = (0..TAPS).map(|number| taps.open(&number.to_string().into(), 1).unwrap()).collect();
+    assert!(taps.open(&source, 1).unwrap_err().contains("taps are open already"));
+    drop(open);
+    assert!(taps.open(&source, 1).is_ok());
+}
+
+#[test]
+fn what_is_sent_is_shown_with_its_topic_and_what_is_left_out_after_redaction() {
+    let (taps, source) = (Taps::default(), Arc::from("web"));
+    let tapping = taps.open(&source, 10).unwrap();
+    let mut batch = file_batch(&["first", "drop ann@example.org", "keep bob@example.org", "drop this"]);
+    let mut engine = engine();
+    let mut look = taps.of(&source).look(&batch).unwrap();
+    engine.trace(Some(look.trace()));
+    engine.run(&mut batch, |_, _| crate::settlement::Began::default());
+    let (trace, rules) = engine.traced();
+    look.judged(&batch, trace, rules);
+    look.sent(Some(&batch), |_| None);
+    let Flow { events, skipped } = tapping.next(Duration::ZERO);
+    let told: Vec<_> = events.iter().map(|seen| (seen.topic.as_deref(), seen.rule.as_deref(), seen.text.as_str())).collect();
+    let sent = Some("t");
+    assert_eq!(told[..2], [(sent, None, "first"), (None, Some("noise"), "drop [email]")]);
+    assert_eq!(told[2..], [(sent, Some("keep"), "keep [email]"), (None, Some("noise"), "drop this")]);
+    assert_eq!(events[2].rules, [Touch { rule: "emails".into(), changed: true, failed: false }]);
+    let ends: Vec<u64> = events.iter().map(|seen| seen.offset).collect();
+    assert_eq!((ends, skipped), (vec![1006, 1027, 1048, 1058], 0));
+    assert!(engine.traced().0.is_none(), "of the next batch nothing is remembered");
+}
+
+#[test]
+fn of_every_so_manieth_event_the_right_fate_is_told() {
+    let (taps, source) = (Taps::default(), Arc::from("web"));
+    let tapping = taps.open(&source, 4).unwrap();
+    let lines: Vec<String> = (0..12).map(|number| format!("{} {number}", if number % 2 == 0 { "drop" } else { "keep" })).collect();
+    let mut batch = file_batch(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut engine = engine();
+    let mut look = taps.of(&source).look(&batch).unwrap();
+    engine.trace(Some(look.trace()));
+    engine.run(&mut batch, |_, _| crate::settlement::Began::default());
+    let (trace, rules) = engine.traced();
+    look.judged(&batch, trace, rules);
+    look.sent(Some(&batch), |_| None);
+    let flow = tapping.next(Duration::ZERO);
+    let told: Vec<_> = flow.events.iter().map(|seen| (seen.rule.as_deref(), seen.text.as_str(), seen.rules.len())).collect();
+    assert_eq!(
+        told,
+        [(Some("noise"), "drop 0", 0), (Some("keep"), "keep 3", 0), (Some("noise"), "drop 6", 0), (Some("keep"), "keep 9", 0)]
+    );
+    assert_eq!(flow.skipped, 8);
+}
+
+#[test]
+fn only_so_many_a_second_are_shown_and_the_others_counted() {
+    let (taps, source) = (Taps::default(), Arc::from("web"));
+    let tapping = taps.open(&source, 10).unwrap();
+    let tap = taps.of(&source);
+    let lines: Vec<String> = (0..1000).map(|number| number.to_string()).collect();
+    let batch = file_batch(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+    let now = Instant::now();
+    let look = tap.begin(&batch, now).unwrap();
+    assert_eq!((look.events.len(), look.every), (10, 100), "spread over the batch");
+    assert!(tap.begin(&batch, now).is_none(), "the second is used up");
+    let mut look = tap.begin(&batch, now + Duration::from_secs(60)).unwrap();
+    assert_eq!(look.events.len(), 10, "nothing is saved up");
+    look.judged(&batch, None, &[]);
+    look.sent(Some(&batch), |_| None);
+    let flow = tapping.next(Duration::ZERO);
+    let texts: Vec<&str> = flow.events.iter().map(|seen| seen.text.as_str()).collect();
+    assert_eq!(texts, ["0", "100", "200", "300", "400", "500", "600", "700", "800", "900"]);
+    assert_eq!(flow.skipped, 990 + 1000 + 990);
+}
+
+#[test]
+fn who_does_not_take_them_holds_nothing_up() {
+    let (taps, source) = (Taps::default(), Arc::from("web"));
+    let tapping = taps.open(&source, MOST).unwrap();
+    let lines = vec!["x"; 900];
+    let batch = file_batch(&lines);
+    let mut look = taps.of(&source).look(&batch).unwrap();
+    look.judged(&batch, None, &[]);
+    look.sent(Some(&batch), |_| None);
+    let flow = tapping.next(Duration::ZERO);
+    assert_eq!((flow.events.len(), flow.skipped), (WAITING, 900 - WAITING as u64));
+}
