@@ -24,7 +24,9 @@ use logferry::ledger::Count;
 use logferry::rules::engine::Engine;
 use logferry::rules::parse::Form;
 use logferry::rules::redact::{Find, Redact};
-use logferry::rules::when::When;
+use logferry::rules::route::{self, Route};
+use logferry::rules::template::Template;
+use logferry::rules::when::{Test, When};
 use logferry::rules::{Action, Rule, Severity};
 use logferry::settlement::Began;
 use regex::bytes::Regex;
@@ -91,6 +93,42 @@ fn with(rules: Vec<(When, Action)>, text: &[u8]) -> f64 {
     least(text, |mut batch| drop(engine.run(&mut batch, |_, _| Began::default())))
 }
 
+/// The same, and each event into the batch of its lane, as before it is queued.
+fn with_lanes(rules: Vec<(When, Action)>, text: &[u8]) -> f64 {
+    let rules = rules.into_iter().enumerate().map(|(at, (when, action))| Rule::new(&at.to_string(), when, action)).collect();
+    let mut engine = Engine::new(&rules, ("web", "file"), TimeZone::UTC, Room { message: 1 << 16, text: Some(1 << 19), whole: 1 << 20 })
+        .expect("a rule that concerns the source");
+    least(text, |mut batch| {
+        engine.run(&mut batch, |_, _| Began::default());
+        let topic = "other".into();
+        for share in engine.shares(&batch) {
+            drop(route::take(&batch, &share, &topic, engine.class(share.class), (1, Count::default())));
+        }
+        route::keep_rest(&mut batch, engine.ways());
+    })
+}
+
+/// The same lines as entries of the journal, as their source renders them.
+fn as_entries(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (number, line) in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).enumerate() {
+        let message = serde_json::to_string(&String::from_utf8_lossy(line)).unwrap();
+        let line = format!(
+            r#"{{"v":1,"timestamp":"2026-11-27T10:00:00.000001Z","observed_timestamp":"2026-11-27T10:00:00.000001Z","host":"web-01","source":"journal","type":"journald","event_id":"00000000000000ff:{number}","severity":"info","message":{message},"unit":"nginx.service","identifier":"nginx","priority":6,"pid":4711,"uid":33,"boot_id":"0123456789abcdef0123456789abcdef","cursor":"s=0123456789abcdef0123456789abcdef;i={number:x}","seqnum":{number},"journal":{{"_COMM":"nginx","_EXE":"/usr/sbin/nginx","_CMDLINE":"nginx: worker process","_SYSTEMD_CGROUP":"/system.slice/nginx.service","_TRANSPORT":"stdout","SYSLOG_FACILITY":"3"}}}}"#
+        );
+        out.extend_from_slice(line.as_bytes());
+        out.push(b'\n');
+    }
+    out
+}
+
+fn of_journal(rules: Vec<(When, Action)>, text: &[u8]) -> f64 {
+    let rules = rules.into_iter().enumerate().map(|(at, (when, action))| Rule::new(&at.to_string(), when, action)).collect();
+    let room = Room { message: 1 << 16, text: Some(1 << 19), whole: 1 << 20 };
+    let mut engine = Engine::new(&rules, ("web", "journald"), TimeZone::UTC, room).expect("a rule that concerns the source");
+    least(text, |mut batch| drop(engine.run(&mut batch, |_, _| Began::default())))
+}
+
 fn message(pattern: &str) -> When {
     When::Message(vec![Regex::new(pattern).unwrap()])
 }
@@ -150,5 +188,19 @@ fn main() {
     let severity = Action::Severity(Severity::Of(b"status".as_slice().into()));
     let parse = vec![(When::All(Vec::new()), Action::Parse(Form::Json { message: None })), (message("no such line"), severity)];
     println!("(c) parse json lines of seven members        {:.3}", with(parse, &lines) - nothing_of_json);
+    let half = When::Field((*b"n").into(), Test::Matches(vec![Regex::new("[0-4]$").unwrap()]));
+    let to = Action::Route(Route { topic: Template::read("other").unwrap(), topics: vec!["other".into()] });
+    let route = vec![(When::All(Vec::new()), Action::Parse(Form::Json { message: None })), (half, to)];
+    println!("    the same, and half of them to another topic {:.3}", with_lanes(route, &lines) - nothing_of_json);
+    let entries = as_entries(&text);
+    let nothing_of_entries = least(&entries, drop);
+    let unit = vec![(When::Unit(vec![Regex::new("^cron").unwrap()]), Action::Drop)];
+    println!("(e) entries of the journal, one rule by unit {:.3}", of_journal(unit, &entries) - nothing_of_entries);
+    let words = vec![(message("GET /healthz"), Action::Drop)];
+    println!("    one drop rule by substring               {:.3}", of_journal(words, &entries) - nothing_of_entries);
+    println!(
+        "    redact e-mail and IPv4                   {:.3}",
+        of_journal(vec![redact("email"), redact("ipv4")], &entries) - nothing_of_entries
+    );
     println!("(d) redact e-mail and IPv4                   {:.3}", with(vec![redact("email"), redact("ipv4")], &text) - nothing);
 }

@@ -102,7 +102,7 @@ impl Way {
     fn routed(&self, at: usize) -> Option<String> {
         let rules = &self.routing.as_ref()?.rules;
         let lane = usize::from(rules.ways().get(at)?.0).checked_sub(1)?;
-        rules.topics().get(lane).map(|topic| topic.to_string())
+        rules.topics().get(lane).map(ToString::to_string)
     }
 
     /// Takes the batch through the rules. Returns what of it goes another way than the rest, each share with the number of its part and what its lane
