@@ -13,8 +13,9 @@
 #[allow(unreachable_pub, reason = "shared with the other benchmarks")]
 mod access_log;
 
+use std::process::Command;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 use logferry::batch::{Batch, Event, Origin, Position, Stream, StreamId};
@@ -158,6 +159,66 @@ fn as_json(text: &[u8]) -> Vec<u8> {
     out
 }
 
+/// How many microseconds of CPU rsyslogd takes for each of these lines under these rules: it reads them from a file and writes them to nowhere.
+fn rsyslog(text: &[u8], rules: &str) -> f64 {
+    const TIMES: usize = 5;
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let mut all = text.repeat(TIMES);
+    all.extend_from_slice(b"this is the last line\n");
+    std::fs::write(path("log"), all).unwrap();
+    let config = format!(
+        r#"global(workDirectory="{dir}" maxMessageSize="64k")
+module(load="imfile") module(load="mmjsonparse") module(load="mmanon")
+input(type="imfile" File="{log}" Tag="t" freshStartTail="off" ruleset="r")
+template(name="raw" type="string" string="%msg%\n")
+ruleset(name="r") {{
+  if $msg contains "this is the last line" then {{ action(type="omfile" file="{done}" template="raw") stop }}
+  {rules}
+  action(type="omfile" file="/dev/null" template="raw")
+}}
+"#,
+        dir = dir.path().display(),
+        log = path("log"),
+        done = path("done"),
+    );
+    std::fs::write(path("conf"), config).unwrap();
+    let mut child = Command::new("rsyslogd").args(["-n", "-f", &path("conf"), "-i", &path("pid")]).spawn().unwrap();
+    while !std::fs::read_to_string(path("done")).is_ok_and(|text| text.contains("last line")) {
+        assert!(child.try_wait().unwrap().is_none(), "rsyslogd has ended");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let lines = text.iter().filter(|byte| **byte == b'\n').count() * TIMES;
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let lines = lines as f64;
+    ticks * 1e6 / rustix::param::clock_ticks_per_second() as f64 / lines
+}
+
+/// What rules add in rsyslog, the least of three; nothing where it is not installed.
+fn beside_rsyslog(text: &[u8], json: &[u8], ten: &[&str]) {
+    if Command::new("rsyslogd").arg("-v").output().is_err() {
+        return;
+    }
+    let least = |text: &[u8], rules: &str| (0..3).map(|_| rsyslog(text, rules)).fold(f64::INFINITY, f64::min);
+    let (plain, plain_json) = (least(text, ""), least(json, ""));
+    let regexes: String = ten
+        .iter()
+        .map(|pattern| format!("if re_match($msg, '{}') then stop\n", pattern.replace(r"\d", "[0-9]").replace("(?:", "(")))
+        .collect();
+    println!("rsyslog, µs of CPU a line added ({plain:.3} without rules)");
+    println!("(a) one drop rule by substring               {:.3}", least(text, r#"if $msg contains "GET /healthz" then stop"#) - plain);
+    println!("(b) ten rules with regexes                   {:.3}", least(text, &regexes) - plain);
+    let parse = r#"action(type="mmjsonparse" cookie="")
+  if $!ok == "true" and re_match($!n, "[0-4]$") then { action(type="omfile" file="/dev/null" template="raw") stop }"#;
+    println!("(c) parse json lines, half to another file   {:.3}", least(json, parse) - plain_json);
+    println!("(d) anonymise IPv4 (it has no e-mail)        {:.3}", least(text, r#"action(type="mmanon" ipv4.bits="32")"#) - plain);
+}
+
 fn main() {
     let file = tempfile::NamedTempFile::new().unwrap();
     access_log::write(file.path(), LINES).unwrap();
@@ -178,6 +239,7 @@ fn main() {
         r"UptimeRobot/[0-9.]+",
         r#"" 499 \d+ "#,
     ];
+    let patterns = ten;
     let ten = ten.iter().map(|pattern| (message(pattern), Action::Drop)).collect();
     println!("µs a line, least of {ROUNDS} rounds of {LINES} lines; the batches' own cost ({nothing:.3}) is taken off");
     println!("plain json                                   {:.3}", json - nothing);
@@ -203,4 +265,5 @@ fn main() {
         of_journal(vec![redact("email"), redact("ipv4")], &entries) - nothing_of_entries
     );
     println!("(d) redact e-mail and IPv4                   {:.3}", with(vec![redact("email"), redact("ipv4")], &text) - nothing);
+    beside_rsyslog(&text, &lines, &patterns);
 }

@@ -42,6 +42,7 @@
 
 mod bad_input;
 mod delivery;
+mod documents;
 mod encodings;
 mod full_disk;
 mod gaps;

@@ -237,7 +237,9 @@ fn lines_get_keys_and_headers_over_kills_and_an_outage() {
     let read: u64 = written.values().sum();
     wait_until("all lines", LATE, || broker.count("keyed") >= read);
     agent.settled_books("files", read);
-    let (mut by_digit, mut partitions, mut doubled): (BTreeMap<u64, Vec<u64>>, BTreeMap<u64, BTreeSet<i32>>, u64) = Default::default();
+    let mut by_digit: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    let mut partitions: BTreeMap<u64, BTreeSet<i32>> = BTreeMap::new();
+    let mut doubled = 0;
     for record in topic::records(&broker.bootstrap(), "keyed", Isolation::ReadUncommitted) {
         let (_, number) = lines::parse(&record.value).expect("a whole line");
         let digit = number % 10;
