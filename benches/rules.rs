@@ -41,6 +41,7 @@ fn batches(text: &[u8]) -> Vec<Batch> {
         id: StreamId(7),
         source: "web".into(),
         key: Box::default(),
+        headers: Vec::new(),
         origin: Origin::File((*b"/var/log/nginx/access.log").into()),
         topic: "t".into(),
     });

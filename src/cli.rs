@@ -7,6 +7,7 @@ pub mod demo;
 pub mod desk;
 pub mod drain;
 pub mod explain;
+pub mod init;
 pub mod lane;
 pub mod log_level;
 pub mod manual;
@@ -121,6 +122,10 @@ enum Command {
     ///
     /// It goes back by itself. Neither the configuration nor a reload changes it meanwhile.
     LogLevel(log_level::Options),
+    /// Looks at this host and writes a configuration for it, with reasons
+    ///
+    /// The journal, and logs that are written to and are not in it already; with remarks on how logrotate treats them. Nothing is changed but --output.
+    Init(init::Options),
     /// Shows everything on this machine with nothing installed: an embedded Kafka, rotation, an outage, a kill, and the count
     Demo(demo::Options),
     /// Writes manual pages and completions into DIR
@@ -157,6 +162,7 @@ pub fn main() -> ExitCode {
         Command::Drain { timeout } => desk::run(&path, |desk| drain::run(desk, timeout)),
         Command::Reload => reload::run(&path),
         Command::LogLevel(options) => desk::run(&path, |desk| log_level::run(desk, &options)),
+        Command::Init(options) => init::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Manual { dir } => manual::run(command(), &dir),
     }
