@@ -63,7 +63,7 @@ impl Severity {
 }
 
 /// From how full a log on something is refused, per cent.
-const BEGINS: u64 = 80;
+pub const BEGINS: u64 = 80;
 
 /// What is refused before all else, from 80 per cent on: messages for which a condition of a rule holds. Only then is a message looked into.
 #[derive(Clone, Debug, Default)]
