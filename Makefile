@@ -58,11 +58,12 @@ fuzz: setup-build ## any bytes into whatever reads bytes from disk; needs nightl
 		cargo +nightly fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=65536 -verbosity=0 -print_final_stats=1 || exit 1; \
 	done
 
-bench: setup-bench kafka ## logferry, the bare librdkafka loop and rsyslog, side by side; an outage of Kafka; syslog; the journal; writes docs/performance.md
+bench: setup-bench kafka ## logferry, the bare librdkafka loop and rsyslog, side by side; an outage of Kafka; syslog; the journal; rules; writes docs/performance.md
 	cargo bench --locked --bench throughput -- --write
 	cargo bench --locked --bench spill -- --write
 	cargo bench --locked --bench syslog -- --write
 	cargo bench --locked --bench journal -- --write
+	cargo bench --locked --bench rules
 
 deny: ## licences, advisories and sources of all dependencies
 	@cargo deny --version >/dev/null 2>&1 || { echo "cargo-deny is missing; install it with: cargo install --locked cargo-deny" >&2; exit 1; }

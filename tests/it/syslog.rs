@@ -531,3 +531,18 @@ fn a_socket_that_systemd_opened_is_read_from_its_first_datagram_on() {
     agent.kill().unwrap();
     agent.wait().unwrap();
 }
+
+#[test]
+fn an_address_in_use_is_named_with_the_remedy_and_taken_once_it_is_free() {
+    let broker = Broker::shared();
+    broker.create_topic("syslog-in-use", 1, &[]);
+    let other = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = other.local_addr().unwrap().port();
+    let mut agent = plan(&broker.bootstrap(), "syslog-in-use", &[format!("tcp://127.0.0.1:{port}")], "").start();
+    agent.wait_for_log("is in use by another program: stop that (ss -lpn tells which one it is), or listen elsewhere", SOON);
+    drop(other);
+    agent.wait_for_log("listening", SOON);
+    connect(port).write_all(b"<14>now\n").unwrap();
+    broker.wait_for_count("syslog-in-use", 1, SOON);
+    assert!(agent.terminate(SOON).success());
+}
