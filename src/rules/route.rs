@@ -58,6 +58,9 @@ pub struct Share {
     pub events: Vec<u32>,
 }
 
+/// Entries that are found without hashing.
+const NEAR: usize = 16;
+
 /// Where each event of a batch goes: its lane, and its class.
 pub type Way = (u16, u16);
 
@@ -67,18 +70,25 @@ pub type Way = (u16, u16);
 pub fn shares(batch: &Batch, ways: &[Way], key_of: impl Fn(u16) -> u16) -> Vec<Share> {
     let mut shares: Vec<Share> = Vec::new();
     let mut last: HashMap<(u16, u16), usize> = HashMap::new();
+    // A few of its entries, so that most events are sorted without hashing.
+    let mut near = [((0, 0), usize::MAX); NEAR];
     for (at, (lane, class)) in ways.iter().enumerate() {
         if (*lane, *class) == (0, 0) {
             continue;
         }
-        let open =
-            last.get(&(*lane, key_of(*class))).copied().filter(|share| shares.get(*share).is_some_and(|share| share.class == *class));
+        let which = (*lane, key_of(*class));
+        let place = (usize::from(which.0) + usize::from(which.1)) % NEAR;
+        let found = near.get(place).filter(|(known, _)| *known == which).map(|(_, share)| *share).or_else(|| last.get(&which).copied());
+        let open = found.filter(|share| shares.get(*share).is_some_and(|share| share.class == *class));
         let index = open.unwrap_or_else(|| {
             let from = batch.base + batch.events.get(at).map_or(0, |event| u64::from(event.from));
             shares.push(Share { lane: *lane, class: *class, from, count: Count::default(), events: Vec::new() });
-            last.insert((*lane, key_of(*class)), shares.len() - 1);
+            last.insert(which, shares.len() - 1);
             shares.len() - 1
         });
+        if let Some(near) = near.get_mut(place) {
+            *near = (which, index);
+        }
         if let Some(share) = shares.get_mut(index) {
             share.count += batch.count(at..at + 1);
             share.events.push(u32::try_from(at).unwrap_or(u32::MAX));
