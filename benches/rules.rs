@@ -220,13 +220,20 @@ fn beside_rsyslog(text: &[u8], json: &[u8], ten: &[&str]) {
     }
     let least = |text: &[u8], rules: &str| (0..3).map(|_| rsyslog(text, rules)).fold(f64::INFINITY, f64::min);
     let (plain, plain_json) = (least(text, ""), least(json, ""));
-    let stop = |pattern: &&str| format!("if re_match($msg, '{}') then stop\n", pattern.replace(r"\d", "[0-9]").replace("(?:", "("));
-    let regexes = ten.iter().map(stop).collect::<Vec<_>>().concat();
+    // Leaving a line out would spare rsyslog its output, which is most of what a line costs there: so what a rule decides is only noted.
+    let note = |pattern: &&str| {
+        let pattern = pattern.replace(r"\d", "[0-9]").replace("(?:", "(").replace('\\', r"\\");
+        format!("if re_match($msg, '{pattern}') then {{ set $.gone = \"1\"; }}\n")
+    };
+    let regexes = ten.iter().map(note).collect::<Vec<_>>().concat();
     println!("rsyslog, µs of CPU a line added ({plain:.3} without rules)");
-    println!("(a) one drop rule by substring               {:.3}", least(text, r#"if $msg contains "GET /healthz" then stop"#) - plain);
+    println!(
+        "(a) one drop rule by substring               {:.3}",
+        least(text, r#"if $msg contains "GET /healthz" then { set $.gone = "1"; }"#) - plain
+    );
     println!("(b) ten rules with regexes                   {:.3}", least(text, &regexes) - plain);
     let parse = r#"action(type="mmjsonparse" cookie="")
-  if $!ok == "true" and re_match($!n, "[0-4]$") then { action(type="omfile" file="/dev/null" template="raw") stop }"#;
+  if re_match($!n, "[0-4]$") then { action(type="omfile" file="/dev/null" template="raw") stop }"#;
     println!("(c) parse json lines, half to another file   {:.3}", least(json, parse) - plain_json);
     println!("(d) anonymise IPv4 (it has no e-mail)        {:.3}", least(text, r#"action(type="mmanon" ipv4.bits="32")"#) - plain);
 }
