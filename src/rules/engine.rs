@@ -1,8 +1,10 @@
 //! A batch goes through the rules: events are left out, or what becomes of them is written behind the batch's own bytes; all else stays where it
 //! is. What happens to one event is in `engine/event.rs`. Pure.
 
+mod classes;
 mod event;
 mod journal;
+mod reach;
 pub mod trace;
 
 use std::collections::HashMap;
@@ -11,7 +13,7 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use regex::bytes::RegexSet;
 
-use super::parse::{Around, Form};
+use super::parse::Around;
 use super::route::{self, Way};
 use super::stamp::{Class, Stamp};
 use super::when::{Of, When};
@@ -20,10 +22,10 @@ use crate::batch::{Batch, Event, Extra, StreamId};
 use crate::encode::{LineStarts, Room};
 use crate::ledger::Count;
 use crate::settlement::Began;
-use crate::snapshot::rows::MIXED;
+use classes::Classes;
 use event::Desk;
+use reach::Reach;
 use trace::Trace;
-use xxhash_rust::xxh3::xxh3_64;
 
 /// Streams of which is kept what the rules mean for them; beyond it all are forgotten and worked out anew. An event in parts whose first part
 /// is forgotten so is kept.
@@ -111,15 +113,8 @@ pub struct Engine {
     number: u64,
     /// Of the present batch, where each event that is left in it goes.
     ways: Vec<Way>,
-    /// The key and headers of all messages.
-    stamp: Option<Arc<Stamp>>,
-    /// Of the present batch, the classes: what the stamp wrote, and a number for its key.
-    classes: HashMap<Box<[u8]>, u16>,
-    made: Vec<(Box<[u8]>, u16)>,
-    keys: HashMap<Box<[u8]>, u16>,
-    written: Vec<u8>,
-    /// What the stamp did in the present batch.
-    stamped: Done,
+    /// The key and headers of its messages.
+    classes: Classes,
     /// Somebody looks at the next batch.
     trace: Option<Trace>,
 }
@@ -134,37 +129,6 @@ struct Round {
     any_extra: bool,
     line_start: Option<u64>,
     limited: Limited,
-}
-
-/// Which rules can concern a source.
-#[expect(clippy::struct_excessive_bools, reason = "each is an answer of its own")]
-struct Reach {
-    any: bool,
-    entries: bool,
-    topics: Vec<Arc<str>>,
-    enriches: bool,
-    gives_severity: bool,
-}
-
-impl Reach {
-    fn of(rules: &[Rule], (source, kind): (&str, &str)) -> Reach {
-        let of = |fields| Of { source, kind, path: None, fields };
-        let reaches = |rule: &Rule, fields: bool| !rule.when.of(&of(fields)).is_never();
-        let gives = |rule: &Rule| matches!(rule.action, Action::Severity(_) | Action::Parse(Form::Syslog));
-        let gives_severity = kind == "file" && rules.iter().any(|rule| gives(rule) && reaches(rule, false));
-        let fields = kind == "syslog" || kind == "journald" || gives_severity;
-        let any = rules.iter().any(|rule| reaches(rule, fields));
-        let mut topics: Vec<Arc<str>> = Vec::new();
-        for rule in rules.iter().filter(|rule| reaches(rule, fields)) {
-            let Action::Route(route) = &rule.action else { continue };
-            topics.extend(route.topics.iter().cloned());
-        }
-        topics.sort();
-        topics.dedup();
-        // Entries are written anew here, and not by the encoder.
-        let enriches = kind != "journald" && rules.iter().any(|rule| rule.action.enriches() && reaches(rule, fields));
-        Reach { any, topics, enriches, gives_severity, entries: kind == "journald" }
-    }
 }
 
 impl Engine {
@@ -190,14 +154,9 @@ impl Engine {
     fn with(rules: &Arc<[Rule]>, reach: &Reach, zone: TimeZone, room: Room) -> Engine {
         Engine {
             topics: reach.topics.as_slice().into(),
-            number: if reach.topics.is_empty() { 0 } else { number(rules) },
+            number: if reach.topics.is_empty() { 0 } else { reach::number(rules) },
             ways: Vec::new(),
-            stamp: None,
-            classes: HashMap::new(),
-            made: Vec::new(),
-            keys: HashMap::new(),
-            written: Vec::new(),
-            stamped: Done::default(),
+            classes: Classes::default(),
             entries: reach.entries && room.text.is_some(),
             enriches: reach.enriches,
             gives_severity: reach.gives_severity,
@@ -234,26 +193,20 @@ impl Engine {
     /// The shares of the batch of the last [`Engine::run`], see [`route::shares`].
     #[must_use]
     pub fn shares(&self, batch: &Batch) -> Vec<route::Share> {
-        route::shares(batch, &self.ways, |class| self.written(class).map_or(0, |(_, key)| *key))
+        route::shares(batch, &self.ways, |class| self.classes.key_of(class))
     }
 
     /// What events of this class have in common.
     #[must_use]
     pub fn class(&self, class: u16) -> Class {
-        self.written(class).zip(self.stamp.as_ref()).map(|((written, _), stamp)| stamp.class(written)).unwrap_or_default()
-    }
-
-    /// Classes are numbered from 1; 0 is that of events without a stamp.
-    fn written(&self, class: u16) -> Option<&(Box<[u8]>, u16)> {
-        self.made.get(usize::from(class).checked_sub(1)?)
+        self.classes.class(class)
     }
 
     /// The same with a stamp on all messages.
     #[must_use]
     pub fn with_stamp(mut self, stamp: Arc<Stamp>) -> Engine {
-        let written = format!("{:?}{:?}", stamp.key, stamp.headers);
-        self.number = xxh3_64(format!("{} {written}", self.number).as_bytes()).clamp(1, MIXED - 1);
-        self.stamp = Some(stamp);
+        self.number = reach::with_stamp(self.number, &format!("{:?}{:?}", stamp.key, stamp.headers));
+        self.classes.stamp = Some(stamp);
         self
     }
 
@@ -265,8 +218,6 @@ impl Engine {
         let (was_settled, routes) = (batch.base < plan.fresh_from, self.number != 0);
         self.ways.clear();
         self.classes.clear();
-        self.made.clear();
-        self.keys.clear();
         if plan.steps.is_empty() && !was_settled && !routes {
             return None;
         }
@@ -404,28 +355,12 @@ impl Engine {
             decided
         };
         // Classes are of one batch, and parts of several.
-        let class = decided.stamp.as_ref().map_or(0, |written| self.class_of(written));
+        let class = decided.stamp.as_ref().map_or(0, |written| self.classes.number(written));
         let decision = (decided.dropped, (decided.lane, class));
         if !last {
             self.long.insert(id, decided);
         }
         decision
-    }
-
-    /// The class of what the stamp wrote; at 65,535 classes in one batch, which has 8,192 events, all others would be of the last.
-    fn class_of(&mut self, written: &[u8]) -> u16 {
-        if let Some(class) = self.classes.get(written) {
-            return *class;
-        }
-        let class = u16::try_from(self.made.len() + 1).unwrap_or(u16::MAX);
-        let key = written.get(..4 + key_len(written)).unwrap_or(written);
-        let key = self.keys.get(key).copied().unwrap_or_else(|| {
-            self.keys.insert(key.into(), class);
-            class
-        });
-        self.classes.insert(written.into(), class);
-        self.made.push((written.into(), key));
-        class
     }
 
     /// What is done with parts of an event whose first part was not seen: they go to the source's topic, and nothing that might be blotted out is left.
@@ -450,10 +385,7 @@ impl Engine {
                 sifted.by_rule.push((Arc::clone(&rule.name), *count));
             }
         }
-        let stamped = std::mem::take(&mut self.stamped);
-        if let Some(stamp) = self.stamp.as_ref().filter(|_| stamped != Done::default()) {
-            stamp.tally.add(stamped);
-        }
+        self.classes.tell();
         for (rule, key, count) in limited {
             let name = self.rules.get(rule).map_or("", |rule| &*rule.name);
             let key = String::from_utf8_lossy(key.get(..KEY_TOLD).unwrap_or(&key));
@@ -461,11 +393,6 @@ impl Engine {
             sifted.limited.push((place.into(), count));
         }
     }
-}
-
-/// How long the key is that a stamp wrote.
-fn key_len(written: &[u8]) -> usize {
-    written.first_chunk::<4>().map_or(0, |len| u32::from_le_bytes(*len)).checked_add(1).map_or(0, |len| len as usize - 1)
 }
 
 /// Adds what a limit has left out. What is beyond [`KEYS_TOLD`] keys goes under one name.
@@ -476,12 +403,6 @@ fn limit(limited: &mut Limited, rule: usize, key: &[u8], count: Count) {
         Some((.., sum)) => *sum += count,
         None => limited.push((rule, key.into(), count)),
     }
-}
-
-/// Always the same for the same rules, and neither 0 nor [`MIXED`]. A regex can't be hashed, but its text can, which `Debug` shows.
-fn number(rules: &[Rule]) -> u64 {
-    let written = rules.iter().map(|rule| format!("{:?}", (&rule.when, &rule.action))).collect::<Vec<_>>().join("\n");
-    xxh3_64(written.as_bytes()).clamp(1, MIXED - 1)
 }
 
 /// Lets the batch begin behind what was settled before, and end where it did although its last events may be gone.

@@ -178,14 +178,13 @@ impl Engine {
 
     /// Says what the message is to have around its value, of an event or of the first part of one.
     fn put_stamp(&mut self, event: &Event, now: &Now<'_>, decided: &mut Decided) {
-        let Some(stamp) = self.stamp.clone().filter(|_| event.part().is_none_or(|(number, _)| number == 1)) else { return };
-        let mut written = std::mem::take(&mut self.written);
-        let all = stamp.write(&now.look(&self.desk), &mut written);
-        self.stamped.matched += 1;
-        self.stamped.errors += u64::from(!all);
-        decided.class = self.class_of(&written);
-        decided.stamp = event.part().map(|_| written.as_slice().into());
-        self.written = written;
+        if event.part().is_some_and(|(number, _)| number > 1) {
+            return;
+        }
+        if let Some((class, written)) = self.classes.of(&now.look(&self.desk)) {
+            decided.class = class;
+            decided.stamp = event.part().map(|_| written.into());
+        }
     }
 
     /// What is known of an event before the rules.
