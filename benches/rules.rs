@@ -233,7 +233,7 @@ fn beside_rsyslog(text: &[u8], json: &[u8], ten: &[&str]) {
     );
     println!("(b) ten rules with regexes                   {:.3}", least(text, &regexes) - plain);
     let parse = r#"action(type="mmjsonparse" cookie="")
-  if re_match($!n, "[0-4]$") then { action(type="omfile" file="/dev/null" template="raw") stop }"#;
+  if re_match($!n, '[0-4]$') then { action(type="omfile" file="/dev/null" template="raw") stop }"#;
     println!("(c) parse json lines, half to another file   {:.3}", least(json, parse) - plain_json);
     println!("(d) anonymise IPv4 (it has no e-mail)        {:.3}", least(text, r#"action(type="mmanon" ipv4.bits="32")"#) - plain);
 }
