@@ -179,6 +179,18 @@ impl Event {
         self.form & PARTIAL != 0
     }
 
+    /// Whether it counts as an event of the source: one in parts counts with its last part.
+    #[must_use]
+    pub fn ends(&self) -> bool {
+        self.part().is_none_or(|(_, last)| last)
+    }
+
+    /// How many bytes of the stream are its own.
+    #[must_use]
+    pub fn own_bytes(&self) -> u64 {
+        self.to.saturating_sub(self.from).into()
+    }
+
     /// Part and partial in one number, for formats on disk; see [`Event::with_form`].
     #[must_use]
     pub fn form(&self) -> u32 {
@@ -298,7 +310,7 @@ impl Batch {
             let end = range.end.checked_sub(1).filter(|_| !events.is_empty()).map_or(0, to);
             u64::from(end.saturating_sub(range.start.checked_sub(1).map_or(0, to)))
         } else {
-            events.iter().map(|event| u64::from(event.to.saturating_sub(event.from))).sum()
+            events.iter().map(Event::own_bytes).sum()
         };
         Count { events: self.whole_events(range), bytes }
     }
@@ -307,7 +319,7 @@ impl Batch {
     #[must_use]
     pub fn whole_events(&self, range: std::ops::Range<usize>) -> u64 {
         let events = self.events.get(range).unwrap_or_default();
-        events.iter().filter(|event| event.part().is_none_or(|(_, last)| last)).count() as u64
+        events.iter().filter(|event| event.ends()).count() as u64
     }
 }
 

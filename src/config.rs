@@ -30,8 +30,8 @@ use std::time::Duration;
 
 pub use problem::{Origin, Problem, Problems};
 
+use crate::rules::Action;
 use crate::rules::engine::Engine;
-use crate::rules::{Action, Tally};
 use crate::source::file::discover::Finder;
 
 /// What `[agent]` says, defaults filled in.
@@ -129,10 +129,20 @@ impl Config {
         topics
     }
 
-    /// What each rule, and the stamp, has done, by name.
-    pub fn tallies(&self) -> impl Iterator<Item = (&Arc<str>, &Tally)> {
-        let rules = self.rules.iter().map(|rule| (&rule.name, &rule.tally));
-        rules.chain(self.stamp.iter().map(|stamp| (&stamp.name, &stamp.tally)))
+    /// The rules and the stamp for a source of this name and type, whose events are encoded so.
+    #[must_use]
+    pub fn engine(&self, source: (&str, &str), encode: &crate::encode::Settings) -> Engine {
+        let engine = Engine::of(&self.rules, source, encode.zone.clone(), encode.room());
+        match &self.stamp {
+            Some(stamp) => engine.with_stamp(Arc::clone(stamp)),
+            None => engine,
+        }
+    }
+
+    /// Whether a source of this name and type needs them.
+    #[must_use]
+    pub fn needs_engine(&self, source: (&str, &str)) -> bool {
+        self.stamp.is_some() || Engine::concerns(&self.rules, source)
     }
 
     /// The topics that events of this source may go to: its own, and those that rules give them to.

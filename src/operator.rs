@@ -32,8 +32,8 @@ use crate::ledger::Count;
 use crate::logging::{self, level::Level};
 use crate::metrics::text::Growth;
 use crate::quiet::Quiet;
+use crate::rules::Rule;
 use crate::rules::stamp::Stamp;
-use crate::rules::{Done, Rule};
 use crate::settlement::Settlement;
 use crate::source::file::discover::Finder;
 use crate::source::journald::position::Place;
@@ -96,14 +96,6 @@ pub struct Live {
     pub stamp: Option<Arc<Stamp>>,
     /// Of the sources.
     pub taps: Arc<Taps>,
-}
-
-impl Live {
-    /// What each rule, and the stamp, has done, by name.
-    fn tallies(&self) -> impl Iterator<Item = (&Arc<str>, Done)> {
-        let rules = self.rules.iter().map(|rule| (&rule.name, rule.tally.done()));
-        rules.chain(self.stamp.iter().map(|stamp| (&stamp.name, stamp.tally.done())))
-    }
 }
 
 /// Has the configuration read anew, and waits for what comes of it, in words.

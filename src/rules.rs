@@ -38,6 +38,7 @@ use limit::Limit;
 use parse::Form;
 use redact::Redact;
 use route::Route;
+use stamp::Stamp;
 use template::Template;
 use when::When;
 
@@ -116,6 +117,11 @@ impl Action {
     pub fn enriches(&self) -> bool {
         matches!(self, Action::Parse(_) | Action::Set(_) | Action::Timestamp(_) | Action::Severity(_))
     }
+}
+
+/// What each rule, and the stamp, has done, by name.
+pub fn tallies<'a>(rules: &'a [Rule], stamp: Option<&'a Arc<Stamp>>) -> impl Iterator<Item = (&'a Arc<str>, &'a Tally)> {
+    rules.iter().map(|rule| (&rule.name, &rule.tally)).chain(stamp.map(|stamp| (&stamp.name, &stamp.tally)))
 }
 
 /// What one rule has done since the start, over all sources.

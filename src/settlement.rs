@@ -19,7 +19,7 @@ use crate::ledger::{Amount, Count, Fate, Ledger, Lost, Missed};
 use crate::rules::engine::Sifted;
 use crate::snapshot::rows::{FileState, StreamRow};
 use crate::spill::LaneRow;
-use entry::{Entry, Shares};
+use entry::{Entry, Share};
 pub use kept::{Changes, Kept, KeptGaps};
 
 /// The books of one source while logferry runs.
@@ -247,19 +247,10 @@ impl Settlement {
     ///
     /// `others` is what goes another way than the batch: to which topic, where it begins in the stream, and what it counts. Returned is for each the
     /// number of its part of the batch, and what its lane had been given of the stream before.
-    pub fn sift(
-        &self,
-        (id, ticket): (StreamId, u64),
-        topic: &Arc<str>,
-        sifted: Sifted,
-        others: &[(Arc<str>, u64, Count)],
-        all: bool,
-    ) -> Vec<(u32, Count)> {
+    pub fn sift(&self, (id, ticket): (StreamId, u64), topic: &Arc<str>, sifted: Sifted, others: &[Share], all: bool) -> Vec<(u32, Count)> {
         let mut inner = self.lock();
-        let Sifted { skipped, filtered, by_rule, limited, again, routed } = sifted;
-        let known = inner.streams.get_mut(&id);
-        let shares = Shares { skipped, filtered: (filtered, by_rule, limited), others, routed };
-        let sifted = known.and_then(|entry| Some((entry.sift(ticket, topic, shares)?, Arc::clone(&entry.known().source))));
+        let (known, again) = (inner.streams.get_mut(&id), sifted.again);
+        let sifted = known.and_then(|entry| Some((entry.sift(ticket, topic, sifted, others)?, Arc::clone(&entry.known().source))));
         let Some(((twice, before), source)) = sifted else { return vec![(u32::MAX, Count::default()); others.len()] };
         let book = inner.book(&source);
         (book.waiting, book.ledger.read) = (book.waiting - twice, book.ledger.read - twice);
@@ -480,10 +471,10 @@ impl Inner {
             let book = self.book(&source);
             book.waiting = book.waiting - merged;
         }
-        for (count, by_rule, limited) in passed {
-            self.end(&source, count, Fate::Filtered, "");
+        for Sifted { filtered, by_rule, limited, .. } in passed {
+            self.end(&source, filtered, Fate::Filtered, "");
             let book = self.book(&source);
-            book.waiting = book.waiting - count;
+            book.waiting = book.waiting - filtered;
             for (rule, count) in by_rule {
                 *book.ledger.filtered_by.entry(rule).or_default() += count;
             }

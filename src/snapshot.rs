@@ -378,23 +378,10 @@ impl Keeper {
 mod tests {
     use super::*;
     use crate::batch::Position;
-    use rows::{Evidence, FileState};
 
     fn row(offset: u64) -> StreamRow {
-        StreamRow {
-            source: "s".into(),
-            key: (*b"k").into(),
-            first_path: (*b"/p").into(),
-            path: (*b"/p").into(),
-            state: FileState::Live,
-            evidence: Evidence::default(),
-            size: 1,
-            seen_s: 2,
-            begun_at: 0,
-            position: Position { offset, ..Position::START },
-            feeds: vec![],
-            routed: 0,
-        }
+        let begun = StreamRow::begun("s".into(), (*b"k").into(), b"/p", Position { offset, ..Position::START });
+        StreamRow { size: 1, seen_s: 2, begun_at: 0, ..begun }
     }
 
     #[test]

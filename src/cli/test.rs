@@ -67,17 +67,14 @@ impl Trial {
         let topic = config.named.iter().find(|named| named.name == name).map(|named| Arc::clone(&named.topic))?;
         let syslog = config.syslogs.iter().find(|syslog| syslog.name == name);
         let zone = syslog.map_or(jiff::tz::TimeZone::UTC, |syslog| syslog.zone.clone());
-        let encode = encode::Settings { zone: zone.clone(), ..config.encode.clone() };
+        let encode = encode::Settings { zone, ..config.encode.clone() };
         let origin = match kind {
             "syslog" => Origin::Arrivals { peer: "192.0.2.1".into(), transport: Transport::Tcp },
             "journald" => Origin::Finished,
             _ => Origin::File(path.as_bytes().into()),
         };
         Some(Trial {
-            engine: match &config.stamp {
-                Some(stamp) => Some(Engine::of(&config.rules, (source, kind), zone, encode.room()).with_stamp(Arc::clone(stamp))),
-                None => Engine::new(&config.rules, (source, kind), zone, encode.room()),
-            },
+            engine: config.needs_engine((source, kind)).then(|| config.engine((source, kind), &encode)),
             encoder: Encoder::new(&encode),
             stream: Arc::new(Stream { id: StreamId(0), source: name, key: Box::default(), headers: Vec::new(), origin, topic }),
             offset: 0,
@@ -87,10 +84,7 @@ impl Trial {
 
     /// The topic that the last line went to.
     fn topic(&self) -> &str {
-        let routed = self.engine.as_ref().and_then(|engine| {
-            let lane = engine.ways().first()?.0.checked_sub(1)?;
-            engine.topics().get(usize::from(lane))
-        });
+        let routed = self.engine.as_ref().and_then(|engine| engine.topic_of(engine.ways().first()?.0));
         routed.unwrap_or(&self.stream.topic)
     }
 

@@ -167,15 +167,16 @@ pub const PREFIX: &str = "LOGFERRY__";
 #[must_use]
 pub fn variable(name: &str, text: &str) -> (String, Node) {
     let origin = Origin::Environment(format!("{PREFIX}{}", name.to_ascii_uppercase()));
-    let (mut names, free): (Vec<String>, _) = match (name.strip_prefix("kafka__librdkafka__"), name.strip_prefix("agent__labels__")) {
-        (Some(property), _) => (vec!["kafka".into(), "librdkafka".into()], Some(property.replace('_', "."))),
-        (_, Some(label)) => (vec!["agent".into(), "labels".into()], Some(label.to_owned())),
-        _ => match name.strip_prefix("kafka__headers__") {
-            Some(header) => (vec!["kafka".into(), "headers".into()], Some(header.to_owned())),
-            None => (name.split("__").map(str::to_owned).collect(), None),
-        },
-    };
-    names.extend(free);
+    // What is behind these is a name of its own, not a path.
+    let free = ["kafka__librdkafka__", "agent__labels__", "kafka__headers__"]
+        .into_iter()
+        .find(|table| name.starts_with(table))
+        .unwrap_or_default();
+    let (table, last) = name.split_at(free.len());
+    let mut names: Vec<String> = if table.is_empty() { last } else { table.trim_end_matches('_') }.split("__").map(str::to_owned).collect();
+    if !table.is_empty() {
+        names.push(if table.contains("librdkafka") { last.replace('_', ".") } else { last.to_owned() });
+    }
     let path = names.join(".");
     let counted = schema::key(&path, None).is_some_and(|key| matches!(key.kind, Kind::Count { .. }));
     let mut node = Node { origin: origin.clone(), value: plain(text, counted, &origin) };

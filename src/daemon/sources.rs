@@ -210,13 +210,10 @@ impl Ground {
         others: &Exchange,
     ) -> Result<Box<Way>, StartError> {
         let shared = self.lanes.shared();
-        let rules = Engine::new(&config.rules, source, encode.zone.clone(), encode.room());
         // What rules had given to lanes is not known to the source.
-        let other = || Engine::of(&config.rules, source, encode.zone.clone(), encode.room());
-        let rules = rules.or_else(|| (config.stamp.is_some() || shared.settlement.was_routed(source.0)).then(other));
-        let rules = rules.map(|rules| stamped(config, rules));
+        let needed = config.needs_engine(source) || shared.settlement.was_routed(source.0);
         Ok(Box::new(Way {
-            routing: rules.map(|rules| routing(&self.lanes, rules)).transpose()?,
+            routing: needed.then(|| routing(&self.lanes, config.engine(source, encode))).transpose()?,
             others: others.clone(),
             settlement: Arc::clone(&shared.settlement),
             encoder: Encoder::new(encode),
@@ -229,14 +226,6 @@ impl Ground {
     /// The share of the memory that this source has, together with others that feed the same topics.
     fn budget(&self, config: &Config, source: &str) -> Arc<Budget> {
         Arc::clone(self.portions.get(&config.topics_of(source)).unwrap_or(&self.lanes.shared().budget))
-    }
-}
-
-/// These rules with the stamp, if there is one.
-pub(super) fn stamped(config: &Config, rules: Engine) -> Engine {
-    match &config.stamp {
-        Some(stamp) => rules.with_stamp(Arc::clone(stamp)),
-        None => rules,
     }
 }
 
@@ -255,9 +244,8 @@ pub(super) fn exchange_rules(config: &Config, lanes: &Lanes, name: &str, source:
     let types = config.types();
     let Some((_, kind)) = types.iter().find(|(known, _)| **known == *name) else { return Ok(()) };
     let encode = config.syslogs.iter().find(|settings| *settings.name == *name).map_or(config.encode.clone(), |it| encoded(config, it));
-    let room = encode.room();
     tracing::debug!(source = name, kind, "other rules");
-    source.rules.leave(routing(lanes, stamped(config, Engine::of(&config.rules, (name, kind), encode.zone, room)))?);
+    source.rules.leave(routing(lanes, config.engine((name, kind), &encode))?);
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::kafka::probe;
 use crate::lane::{Condition, Lanes};
 use crate::logging;
-use crate::rules::trouble::Trouble;
+use crate::rules::{self, trouble::Trouble};
 use crate::settlement::{Settlement, Totals};
 
 /// How often it is said what is waited for while Kafka takes nothing.
@@ -40,7 +40,7 @@ impl Watch {
 
     pub(super) fn tick(&mut self, config: &Config, settlement: &Settlement, lanes: &Lanes) {
         logging::tick(Instant::now());
-        for (rule, errors) in self.trouble.look(config.tallies(), Instant::now()) {
+        for (rule, errors) in self.trouble.look(rules::tallies(&config.rules, config.stamp.as_ref()), Instant::now()) {
             tracing::warn!(%rule, errors, "it could not do what it is for: such events are shipped without it; logferry test shows what becomes of a line");
         }
         let totals = settlement.totals();

@@ -69,8 +69,7 @@ impl Outlet for Way {
         if let Some(Routing { rules, lanes }) = self.routing.as_ref().filter(|_| !others.is_empty()) {
             for (share, given) in &others {
                 let lane = usize::from(share.lane).checked_sub(1).map_or(Some(&self.lane), |lane| lanes.get(lane));
-                let own = &batch.stream.topic;
-                let topic = usize::from(share.lane).checked_sub(1).and_then(|lane| rules.topics().get(lane)).unwrap_or(own);
+                let topic = rules.topic_of(share.lane).unwrap_or(&batch.stream.topic);
                 if let Some(lane) = lane {
                     lane.send(route::take(&batch, share, topic, rules.class(share.class), *given));
                 }
@@ -101,8 +100,7 @@ impl Way {
     /// The topic of another lane that the event of this number in the last batch goes to.
     fn routed(&self, at: usize) -> Option<String> {
         let rules = &self.routing.as_ref()?.rules;
-        let lane = usize::from(rules.ways().get(at)?.0).checked_sub(1)?;
-        rules.topics().get(lane).map(ToString::to_string)
+        rules.topic_of(rules.ways().get(at)?.0).map(ToString::to_string)
     }
 
     /// Takes the batch through the rules. Returns what of it goes another way than the rest, each share with the number of its part and what its lane
@@ -127,8 +125,8 @@ impl Way {
         batch.charge.resize(encode::charge_for(batch.bytes.capacity(), batch.events.len()));
         let Some(sifted) = sifted else { return Some(Vec::new()) };
         let shares = rules.shares(batch);
-        let topic = |lane: u16| usize::from(lane).checked_sub(1).and_then(|lane| rules.topics().get(lane)).unwrap_or(&stream.topic);
-        let others: Vec<_> = shares.iter().map(|share| (Arc::clone(topic(share.lane)), share.from, share.count)).collect();
+        let topic = |share: &Share| Arc::clone(rules.topic_of(share.lane).unwrap_or(&stream.topic));
+        let others: Vec<_> = shares.iter().map(|share| (topic(share), share.from, share.count)).collect();
         let all = shares.iter().map(|share| share.events.len()).sum::<usize>() == batch.events.len();
         let given = self.settlement.sift((stream.id, batch.ticket), &stream.topic, sifted, &others, all);
         (!batch.events.is_empty()).then(|| shares.into_iter().zip(given).collect())

@@ -13,6 +13,7 @@ use crate::metrics::process::Process;
 use crate::metrics::text::{CONTENT_TYPE, Growth};
 use crate::metrics::{self, Figures};
 use crate::quiet::{Quiet, Word};
+use crate::rules;
 use crate::settlement::Settlement;
 use crate::source::pulse::Files;
 
@@ -49,9 +50,9 @@ impl Running {
         for (topic, condition, spill) in &shown {
             lanes.insert(topic.to_string(), Lane { spill: view::lane_spill(spill), ..view::lane(Some(condition)) });
         }
-        let settings = self.settings();
+        let (settings, live) = (self.settings(), self.live());
         let mut books = view::books(&settings, &self.settlement);
-        for (name, arrivals) in &self.live().arrivals {
+        for (name, arrivals) in &live.arrivals {
             let source = books.sources.entry(name.to_string()).or_default();
             (source.arrivals_bytes, source.unprotected) = (arrivals.bytes(), arrivals.is_unprotected());
             source.arrivals_full = arrivals.why_full();
@@ -70,7 +71,7 @@ impl Running {
                 full: full.map(str::to_owned),
             },
             reload: self.reloads.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            rules: self.live().tallies().map(|(name, done)| view::rule(name, done)).collect(),
+            rules: rules::tallies(&live.rules, live.stamp.as_ref()).map(|(name, tally)| view::rule(name, tally.done())).collect(),
             ..books
         }
     }
@@ -85,7 +86,7 @@ impl Running {
             sources,
             files,
             produced: self.lanes.produced().into_iter().map(|(topic, took)| (topic.to_string(), took)).collect(),
-            rules: live.tallies().map(|(name, done)| (name.to_string(), done)).collect(),
+            rules: rules::tallies(&live.rules, live.stamp.as_ref()).map(|(name, tally)| (name.to_string(), tally.done())).collect(),
             configured: status.reload.successful != Some(false),
             process: Process::now(),
             status,

@@ -147,20 +147,7 @@ mod tests {
     }
 
     fn row() -> StreamRow {
-        StreamRow {
-            source: "s".into(),
-            key: (*b"k").into(),
-            first_path: (*b"/p").into(),
-            path: (*b"/p").into(),
-            state: FileState::Live,
-            evidence: crate::snapshot::rows::Evidence::default(),
-            size: 0,
-            seen_s: 0,
-            begun_at: 0,
-            position: Position::START,
-            feeds: vec![],
-            routed: 0,
-        }
+        StreamRow::begun("s".into(), (*b"k").into(), b"/p", Position::START)
     }
 
     fn offset(file: &File, to: &SeekTo) -> Result<u64, String> {

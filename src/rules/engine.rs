@@ -145,6 +145,12 @@ impl Engine {
         Engine::with(rules, &Reach::of(rules, source), zone, room)
     }
 
+    /// Whether some rule can concern a source of this name and type.
+    #[must_use]
+    pub fn concerns(rules: &[Rule], source: (&str, &str)) -> bool {
+        Reach::of(rules, source).any
+    }
+
     /// The topics that rules may give events of a source of this name and type to.
     #[must_use]
     pub fn topics_of(rules: &[Rule], source: (&str, &str)) -> Vec<Arc<str>> {
@@ -176,6 +182,12 @@ impl Engine {
     #[must_use]
     pub fn topics(&self) -> &Arc<[Arc<str>]> {
         &self.topics
+    }
+
+    /// The topic of a lane; `None`: it is that of the source.
+    #[must_use]
+    pub fn topic_of(&self, lane: u16) -> Option<&Arc<str>> {
+        self.topics.get(usize::from(lane).checked_sub(1)?)
     }
 
     /// By what it is told whether the same rules had given lanes their shares of a stream; 0 if none of them routes.
@@ -264,8 +276,8 @@ impl Engine {
 
     /// Whether an event stays in its batch, which then holds what rules have made of it; `line` is where it begins in its stream.
     fn stays(&mut self, (batch, plan): (&Batch, &Plan), event: &mut Event, line: u64, round: &mut Round) -> bool {
-        let whole = u64::from(event.part().is_none_or(|(_, last)| last));
-        let own = Count { events: whole, bytes: u64::from(event.to.saturating_sub(event.from)) };
+        let whole = u64::from(event.ends());
+        let own = Count { events: whole, bytes: event.own_bytes() };
         let counted = if round.routes { own } else { Count { events: whole, bytes: 0 } };
         let mut extra = Extra::default();
         let (dropped, way) = self.judge(batch, plan, event, line, &mut extra);
@@ -364,15 +376,9 @@ impl Engine {
     }
 
     /// What is done with parts of an event whose first part was not seen: they go to the source's topic, and nothing that might be blotted out is left.
-    fn unknown(&mut self, plan: &Plan) -> Decided {
+    fn unknown(&self, plan: &Plan) -> Decided {
         let redacts = |rule: &usize| self.rules.get(*rule).is_some_and(|rule| matches!(rule.action, Action::Redact(_)));
-        Decided {
-            dropped: None,
-            lane: 0,
-            stamp: None,
-            class: 0,
-            change: plan.steps.iter().map(|(rule, _)| *rule).filter(redacts).collect(),
-        }
+        Decided { change: plan.steps.iter().map(|(rule, _)| *rule).filter(redacts).collect(), ..Decided::default() }
     }
 
     /// Adds what was done in this batch to the rules' tallies.

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crate::batch::Position;
 use crate::ledger::{Count, Fate};
+use crate::rules::engine::Sifted;
 use crate::snapshot::rows::{FeedRow, MIXED, StreamRow};
 
 /// What of a batch goes the same way: for one lane, and with one key.
@@ -46,31 +47,17 @@ pub(super) struct Waiting {
     /// When it was admitted.
     since: Instant,
     to: Position,
-    /// The number of the rules that gave lanes their shares of it.
-    routed: u64,
     /// What of it was not counted as read before it was admitted.
     fresh: Count,
     pub(super) parts: Vec<Part>,
-    /// What rules have left out of it; booked when the resume position passes it.
-    filtered: Filtered,
+    /// What rules have made of it; what they have left out is booked when the resume position passes it.
+    sifted: Sifted,
     /// How many events of the source were joined into others of it; booked likewise.
     merged: u64,
 }
 
-/// What rules have left out, and the same by the rule's name; what of it limits left out, by rule and key.
-pub(super) type Filtered = (Count, Vec<(Arc<str>, Count)>, Vec<(Arc<str>, Count)>);
-
-/// What rules have made of a batch that was admitted for one lane.
-#[derive(Debug, Default)]
-pub(super) struct Shares<'a> {
-    /// Settled before this run.
-    pub(super) skipped: Count,
-    pub(super) filtered: Filtered,
-    /// What goes another way than the batch itself: to which topic, where it begins in the stream, and what it counts.
-    pub(super) others: &'a [(Arc<str>, u64, Count)],
-    /// The number of the rules.
-    pub(super) routed: u64,
-}
+/// What goes another way than the rest of its batch: to which topic, where it begins in the stream, and what it counts.
+pub(super) type Share = (Arc<str>, u64, Count);
 
 impl Waiting {
     fn is_settled(&self) -> bool {
@@ -107,7 +94,7 @@ pub(super) struct Entry {
     /// The offset of its position in the last snapshot.
     pub(super) durable_at: u64,
     /// What rules have left out of batches that the position has passed; to be taken and booked by who moved it.
-    pub(super) passed: Vec<Filtered>,
+    pub(super) passed: Vec<Sifted>,
     /// How many events of those batches were joined into others; likewise.
     pub(super) merged: u64,
 }
@@ -130,7 +117,7 @@ impl Entry {
 
     /// The whole row.
     pub(super) fn to_row(&self) -> StreamRow {
-        let routed = if self.waiting.iter().any(|waiting| waiting.routed != self.row.routed) { MIXED } else { self.row.routed };
+        let routed = if self.waiting.iter().any(|waiting| waiting.sifted.routed != self.row.routed) { MIXED } else { self.row.routed };
         StreamRow { feeds: self.feeds.iter().map(|feed| feed.row.clone()).collect(), routed, ..self.row.clone() }
     }
 
@@ -181,8 +168,8 @@ impl Entry {
             let topic = Arc::clone(&feed.row.topic);
             waiting.push(Part::new(topic, *count, base));
         }
-        let (filtered, fresh, routed) = (Filtered::default(), Count::default(), self.row.routed);
-        self.waiting.push_back(Waiting { ticket, since, to, routed, parts: waiting, filtered, merged, fresh });
+        let (sifted, fresh) = (Sifted { routed: self.row.routed, ..Sifted::default() }, Count::default());
+        self.waiting.push_back(Waiting { ticket, since, to, parts: waiting, sifted, merged, fresh });
         before
     }
 
@@ -215,8 +202,8 @@ impl Entry {
         while self.waiting.front().is_some_and(Waiting::is_settled) {
             let Some(done) = self.waiting.pop_front() else { break };
             self.row.position = done.to;
-            if done.filtered.0 != Count::default() {
-                self.passed.push(done.filtered);
+            if done.sifted.filtered != Count::default() {
+                self.passed.push(done.sifted);
             }
             self.merged += done.merged;
             self.feeds.iter_mut().for_each(|feed| feed.cursor = feed.cursor.saturating_sub(1));
@@ -321,15 +308,15 @@ impl Entry {
     /// Of the batch with this ticket, rules have left some out or given it to other lanes, and some was settled before this run: its lane gets the
     /// rest. Returns what of the skipped was counted as read for the second time (what was not is still to be read), and for each of the others the
     /// number of its part, and what its lane had been given before; `None` if the batch is not known.
-    pub(super) fn sift(&mut self, ticket: u64, topic: &Arc<str>, shares: Shares<'_>) -> Option<(Count, Vec<(u32, Count)>)> {
-        let Shares { skipped, filtered, others, routed } = shares;
+    pub(super) fn sift(&mut self, ticket: u64, topic: &Arc<str>, sifted: Sifted, others: &[Share]) -> Option<(Count, Vec<(u32, Count)>)> {
+        let skipped = sifted.skipped;
         let at = self.waiting.binary_search_by_key(&ticket, |waiting| waiting.ticket).ok()?;
         let waiting = self.waiting.get_mut(at)?;
         let part = waiting.parts.iter_mut().find(|part| part.topic == *topic)?;
         let elsewhere = others.iter().map(|(.., count)| *count);
-        let gone: Count = elsewhere.chain([skipped, filtered.0]).sum();
+        let gone: Count = elsewhere.chain([skipped, sifted.filtered]).sum();
         part.count = part.count - gone;
-        (waiting.filtered, waiting.routed) = (filtered, routed);
+        waiting.sifted = sifted;
         let twice = least(skipped, waiting.fresh);
         let first = u32::try_from(waiting.parts.len()).unwrap_or(u32::MAX);
         waiting.parts.extend(others.iter().map(|(topic, from, count)| Part::new(Arc::clone(topic), *count, *from)));
@@ -363,7 +350,7 @@ impl Entry {
     /// What is on its way and not settled, or unread, counted where it is.
     pub(super) fn pending(&self) -> Count {
         let parts = self.waiting.iter().flat_map(|waiting| &waiting.parts).map(Part::left);
-        let gone = self.waiting.iter().flat_map(|waiting| [waiting.filtered.0, Count { events: waiting.merged, bytes: 0 }]);
+        let gone = self.waiting.iter().flat_map(|waiting| [waiting.sifted.filtered, Count { events: waiting.merged, bytes: 0 }]);
         parts.chain(gone).chain([self.unread]).sum()
     }
 

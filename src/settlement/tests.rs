@@ -2,7 +2,6 @@
 //! by the model of the file source.
 
 use super::*;
-use crate::snapshot::rows::Evidence;
 use crate::spill::Rolled;
 
 const ID: StreamId = StreamId(7);
@@ -12,20 +11,7 @@ fn topics() -> (Arc<str>, Arc<str>) {
 }
 
 fn row() -> StreamRow {
-    StreamRow {
-        source: "web".into(),
-        key: (*b"k").into(),
-        first_path: (*b"/p").into(),
-        path: (*b"/p").into(),
-        state: FileState::Live,
-        evidence: Evidence::default(),
-        size: 0,
-        seen_s: 0,
-        begun_at: 0,
-        position: Position::START,
-        feeds: vec![],
-        routed: 0,
-    }
+    StreamRow::begun("web".into(), (*b"k").into(), b"/p", Position::START)
 }
 
 fn to(offset: u64) -> Position {
@@ -46,6 +32,11 @@ fn admit(settlement: &Settlement, base: u64, a: u64, b: u64) -> u64 {
 fn settle(settlement: &Settlement, ticket: u64, topic: &str, upto: Option<(u64, u64)>, fate: Fate) {
     let part = part_of(settlement, ticket, topic);
     settlement.lock().settle(ID, (ticket, part), topic, upto.map(|(events, offset)| (count(events), offset)), fate);
+}
+
+/// The first record behind a snapshot.
+fn rolled((from, to): (u64, u64), before: Count, count: Count) -> Rolled {
+    Rolled { seq: 0, run: 0, stream: ID, source: "web".into(), from, to, before, count, behind_damage: false, routed: 0 }
 }
 
 /// The first part of a ticket for this lane that is not settled.
@@ -98,18 +89,7 @@ fn records_behind_the_snapshot_move_the_mark_and_what_lies_between_is_told_apart
         settle(&settlement, ticket, "a", Some((4, 40)), Fate::Delivered);
         let again = after_a_kill(&settlement);
         // Two more were acknowledged after the snapshot, then the rest went to the spill.
-        let run = Rolled {
-            seq: 0,
-            run: 0,
-            stream: ID,
-            source: "web".into(),
-            from: 60,
-            to: 100,
-            before: count(6),
-            count: count(4),
-            behind_damage,
-            routed: 0,
-        };
+        let run = Rolled { behind_damage, ..rolled((60, 100), count(6), count(4)) };
         let row = LaneRow { tail: 1, pending: vec![("web".into(), count(4))], ..LaneRow::default() };
         again.roll(&lane, row, &[run], &[]);
         assert_eq!(again.gaps().0, usize::from(behind_damage), "what is lost is told");
@@ -305,18 +285,7 @@ fn a_record_behind_the_snapshot_that_other_rules_gave_its_lane_hides_nothing() {
         settlement.sift((ID, ticket), &a, Sifted { routed: 7, ..Sifted::default() }, &[(b.clone(), 0, count(1))], false);
         settle(&settlement, ticket, "b", None, Fate::Delivered);
         let again = after_a_kill(&settlement);
-        let run = Rolled {
-            seq: 0,
-            run: 0,
-            stream: ID,
-            source: "web".into(),
-            from: 30,
-            to: 40,
-            before: count(1),
-            count: count(1),
-            behind_damage: false,
-            routed: rules,
-        };
+        let run = Rolled { routed: rules, ..rolled((30, 40), count(1), count(1)) };
         again.roll(&b, LaneRow { tail: 1, pending: vec![("web".into(), count(1))], ..LaneRow::default() }, &[run], &[]);
         assert_eq!(again.imbalances(), []);
         assert_eq!(again.began(ID, &[a.clone(), b.clone()], 7).settled, expected);

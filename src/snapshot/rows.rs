@@ -104,6 +104,25 @@ pub struct FeedRow {
 }
 
 impl StreamRow {
+    /// A stream that begins at this position, at a path or none, of which nothing else is known.
+    #[must_use]
+    pub fn begun(source: Arc<str>, key: Box<[u8]>, path: &[u8], position: Position) -> StreamRow {
+        StreamRow {
+            source,
+            key,
+            first_path: path.into(),
+            path: path.into(),
+            state: FileState::Live,
+            evidence: Evidence::default(),
+            size: 0,
+            seen_s: 0,
+            begun_at: position.offset,
+            position,
+            feeds: Vec::new(),
+            routed: 0,
+        }
+    }
+
     /// How it stands with this lane.
     #[must_use]
     pub fn feed(&self, topic: &str) -> Option<&FeedRow> {

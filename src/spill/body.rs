@@ -42,8 +42,8 @@ fn start_of(batch: &Batch, first: usize) -> u32 {
 
 /// What these events of a run count; see [`Batch::count`].
 fn counted(events: &[Event], routed: bool) -> Count {
-    let whole = events.iter().filter(|event| event.part().is_none_or(|(_, last)| last)).count() as u64;
-    let own = || events.iter().map(|event| u64::from(event.to.saturating_sub(event.from))).sum();
+    let whole = events.iter().filter(|event| event.ends()).count() as u64;
+    let own = || events.iter().map(Event::own_bytes).sum();
     Count { events: whole, bytes: if routed { own() } else { events.last().map_or(0, |event| event.to.into()) } }
 }
 

@@ -6,6 +6,7 @@ use crate::rules::engine::Engine;
 use crate::rules::redact::{Find, Redact};
 use crate::rules::tests::batch as file_batch;
 use crate::rules::when::When;
+use crate::settlement::Began;
 use jiff::tz::TimeZone;
 use regex::bytes::Regex;
 
@@ -18,6 +19,15 @@ fn engine() -> Engine {
         Rule::new("keep", of("keep"), Action::Keep),
     ];
     Engine::new(&rules.into(), ("web", "file"), TimeZone::UTC, Room { message: 1 << 10, text: None, whole: 1 << 15 }).unwrap()
+}
+
+/// Takes a batch through the rules while somebody looks.
+fn go(engine: &mut Engine, mut look: Look, batch: &mut Batch) {
+    engine.trace(Some(look.trace()));
+    engine.run(batch, |_, _| Began::default());
+    let (trace, rules) = engine.traced();
+    look.judged(batch, trace, rules);
+    look.sent(Some(batch), |_| None);
 }
 
 #[test]
@@ -43,12 +53,8 @@ fn what_is_sent_is_shown_with_its_topic_and_what_is_left_out_after_redaction() {
     let tapping = taps.open(&source, 10).unwrap();
     let mut batch = file_batch(&["first", "drop ann@example.org", "keep bob@example.org", "drop this"]);
     let mut engine = engine();
-    let mut look = taps.of(&source).look(&batch).unwrap();
-    engine.trace(Some(look.trace()));
-    engine.run(&mut batch, |_, _| crate::settlement::Began::default());
-    let (trace, rules) = engine.traced();
-    look.judged(&batch, trace, rules);
-    look.sent(Some(&batch), |_| None);
+    let look = taps.of(&source).look(&batch).unwrap();
+    go(&mut engine, look, &mut batch);
     let Flow { events, skipped } = tapping.next(Duration::ZERO);
     let told: Vec<_> = events.iter().map(|seen| (seen.topic.as_deref(), seen.rule.as_deref(), seen.text.as_str())).collect();
     let sent = Some("t");
@@ -67,12 +73,8 @@ fn of_every_so_manieth_event_the_right_fate_is_told() {
     let lines: Vec<String> = (0..12).map(|number| format!("{} {number}", if number % 2 == 0 { "drop" } else { "keep" })).collect();
     let mut batch = file_batch(&lines.iter().map(String::as_str).collect::<Vec<_>>());
     let mut engine = engine();
-    let mut look = taps.of(&source).look(&batch).unwrap();
-    engine.trace(Some(look.trace()));
-    engine.run(&mut batch, |_, _| crate::settlement::Began::default());
-    let (trace, rules) = engine.traced();
-    look.judged(&batch, trace, rules);
-    look.sent(Some(&batch), |_| None);
+    let look = taps.of(&source).look(&batch).unwrap();
+    go(&mut engine, look, &mut batch);
     let flow = tapping.next(Duration::ZERO);
     let told: Vec<_> = flow.events.iter().map(|seen| (seen.rule.as_deref(), seen.text.as_str(), seen.rules.len())).collect();
     assert_eq!(

@@ -11,11 +11,10 @@ use crate::batch::{Event, Origin, Position, Stream};
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::config::tests::{judge, machine};
-use crate::daemon::sources::stamped;
 use crate::lane::Inbox;
 use crate::ledger::Fate;
 use crate::settlement::KeptGaps;
-use crate::snapshot::rows::{Evidence, FileState, StreamRow};
+use crate::snapshot::rows::StreamRow;
 
 const ID: StreamId = StreamId(7);
 const HEAD: &str = "[agent]\nhost = \"h\"\nid = \"i\"\nstate_dir = \"/s\"\n[kafka]\nbootstrap_servers = \"k:1\"\ntopic = \"own\"\n";
@@ -63,7 +62,7 @@ struct World {
 }
 
 fn way(config: &Config, settlement: &Arc<Settlement>) -> (Way, BTreeMap<Arc<str>, Arc<Inbox>>) {
-    let rules = stamped(config, Engine::of(&config.rules, ("web", "file"), jiff::tz::TimeZone::UTC, config.encode.room()));
+    let rules = config.engine(("web", "file"), &config.encode);
     let topics: Vec<Arc<str>> = std::iter::once("own".into()).chain(rules.topics().iter().cloned()).collect();
     let inboxes: BTreeMap<Arc<str>, Arc<Inbox>> = topics.iter().map(|topic| (Arc::clone(topic), Arc::default())).collect();
     let lanes = rules.topics().iter().map(|topic| Entrance::new(Arc::clone(&inboxes[topic]))).collect();
@@ -88,20 +87,7 @@ impl World {
             ends.push(text.len() as u64);
         }
         let settlement = Arc::new(Settlement::default());
-        let row = StreamRow {
-            source: "web".into(),
-            key: (*b"k").into(),
-            first_path: (*b"/l").into(),
-            path: (*b"/l").into(),
-            state: FileState::Live,
-            evidence: Evidence::default(),
-            size: 0,
-            seen_s: 0,
-            begun_at: 0,
-            position: Position::START,
-            feeds: vec![],
-            routed: 0,
-        };
+        let row = StreamRow::begun("web".into(), (*b"k").into(), b"/l", Position::START);
         settlement.put(ID, row);
         let (way, inboxes) = way(&config, &settlement);
         let (waiting, arrived) = Default::default();

@@ -66,8 +66,8 @@ struct Now<'a> {
     entry: Option<(&'a [u8], Entry<'a>)>,
     /// Texts in the entry's other fields were replaced.
     blotted: bool,
-    /// The last rule that replaced something.
-    replaced_by: Option<usize>,
+    /// The last rule that changed something, or could not.
+    touched_by: Option<usize>,
     /// A line was read as syslog: its program is a field.
     is_syslog: bool,
     time: Option<i64>,
@@ -137,17 +137,14 @@ impl Engine {
         let mut now = self.now(batch, event, frame);
         let mut decided = Decided::default();
         let whole = event.part().is_none();
+        if std::mem::take(&mut self.desk.used) {
+            self.desk.fields.clear();
+        }
         if whole && plan.first.as_ref().is_some_and(|first| !first.is_match(now.message(&self.desk))) {
-            if std::mem::take(&mut self.desk.used) {
-                self.desk.fields.clear();
-            }
             self.put_stamp(event, &now, &mut decided);
             return decided;
         }
         let Engine { rules, done, desk, room, around, .. } = self;
-        if std::mem::take(&mut desk.used) {
-            desk.fields.clear();
-        }
         for (index, when) in steps {
             let (Some(rule), Some((done, _))) = (rules.get(index), done.get_mut(index)) else { continue };
             if when.is_some_and(|when| !when.holds(&now.look(desk))) {
@@ -167,7 +164,8 @@ impl Engine {
                     decided.dropped = Some(index);
                     return decided;
                 }
-                Did::Nothing | Did::Changed | Did::Failed | Did::HalfDone => {}
+                Did::Changed | Did::Failed | Did::HalfDone => now.touched_by = Some(index),
+                Did::Nothing => {}
             }
         }
         decided.lane = now.topic.map_or(0, |chosen| self.lane(chosen, &batch.stream.topic));
@@ -198,8 +196,8 @@ impl Engine {
         }
         let (source, path) = (batch.stream.source.as_bytes(), batch.stream.path());
         let (changed, blotted, is_syslog) = (false, false, false);
-        let (replaced_by, time, severity, failed, found, topic) = (None, None, None, None, None, None);
-        Now { parsed, source, path, moved, changed, entry, blotted, replaced_by, is_syslog, time, severity, failed, found, topic }
+        let (touched_by, time, severity, failed, found, topic) = (None, None, None, None, None, None);
+        Now { parsed, source, path, moved, changed, entry, blotted, touched_by, is_syslog, time, severity, failed, found, topic }
     }
 
     /// The lane of a topic that a rule has chosen.
@@ -276,7 +274,8 @@ impl Engine {
                 break;
             }
             fresh.truncate(begin);
-            let rule = now.found.or(now.replaced_by).unwrap_or(0);
+            // Something was changed, or nothing would have been written.
+            let rule = now.found.or(now.touched_by).unwrap_or(0);
             if let Some((done, _)) = done.get_mut(rule).filter(|_| !without_others) {
                 done.errors += 1;
             }
@@ -358,7 +357,7 @@ fn act((index, rule): (usize, &Rule), now: &mut Now<'_>, desk: &mut Desk, around
             now.topic = chosen.or(now.topic);
             if chosen.is_some() { Did::Nothing } else { Did::Failed }
         }
-        Action::Redact(redact) => blot((index, redact), now, desk, room),
+        Action::Redact(redact) => blot(redact, now, desk, room),
         Action::Parse(form) => read(form, index, now, desk, around),
         Action::Set(fields) => set(fields, index, now, desk),
         Action::Remove(names) => done_if(names.iter().filter(|name| desk.fields.remove(name)).count() > 0),
@@ -388,7 +387,7 @@ fn of_place((stream, line): (StreamId, u64)) -> u64 {
     xxh3_64(&key)
 }
 
-fn blot((index, redact): (usize, &Redact), now: &mut Now<'_>, desk: &mut Desk, room: usize) -> Did {
+fn blot(redact: &Redact, now: &mut Now<'_>, desk: &mut Desk, room: usize) -> Did {
     let mut spare = std::mem::take(&mut desk.spare);
     spare.clear();
     let message = redact.apply(now.message(desk), &mut spare, room);
@@ -402,9 +401,7 @@ fn blot((index, redact): (usize, &Redact), now: &mut Now<'_>, desk: &mut Desk, r
     if !desk.fields.is_empty() {
         desk.fields.change(|text, out| one(redact, (text, out), room, &mut fields));
     }
-    let all = message.max(fields).max(others);
-    now.replaced_by = if all == Blotted::No { now.replaced_by } else { Some(index) };
-    match all {
+    match message.max(fields).max(others) {
         Blotted::No => Did::Nothing,
         Blotted::Yes => Did::Changed,
         Blotted::Short => Did::HalfDone,

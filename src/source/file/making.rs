@@ -102,7 +102,7 @@ impl Tailed {
     fn hand_on(&self, hands: &mut Hands<'_>, bytes: Vec<u8>, events: Vec<Event>, made: &Made) {
         let (common, id, merged) = (hands.common, self.stream.id, made.merged);
         let Some((base, line_start)) = made.first else { return common.settlement.pass_joined(id, self.at, self.size, merged) };
-        let whole = events.iter().filter(|event| event.part().is_none_or(|(_, last)| last)).count();
+        let whole = events.iter().filter(|event| event.ends()).count();
         let count = Count { events: whole as u64, bytes: self.at.offset - base };
         let parts = [(Arc::clone(&self.stream.topic), count)];
         let (ticket, before) = common.settlement.admit_joined(id, (base, self.at, self.size), &parts, merged);

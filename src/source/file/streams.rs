@@ -155,20 +155,8 @@ impl FileSource {
         let key: Box<[u8]> = [self.common.host.as_bytes(), b":", bytes].concat().into();
         let (id, seen_s) = (new_stream(), now_s());
         let (source, topic) = (Arc::clone(&self.settings.name), Arc::clone(&self.settings.topic));
-        let row = StreamRow {
-            source: Arc::clone(&source),
-            key: key.clone(),
-            first_path: bytes.into(),
-            path: bytes.into(),
-            state,
-            evidence,
-            size,
-            seen_s,
-            begun_at: at.offset,
-            position: at,
-            feeds: Vec::new(),
-            routed: 0,
-        };
+        let begun = StreamRow::begun(Arc::clone(&source), key.clone(), bytes, at);
+        let row = StreamRow { state, evidence, size, seen_s, ..begun };
         self.common.settlement.put(id, row);
         let stream = Stream { id, source, key, headers: Vec::new(), origin: Origin::File(bytes.into()), topic };
         let mut tailed = Tailed::new(Arc::new(stream), path.to_owned(), file, evidence, at, now);

@@ -57,20 +57,9 @@ impl Journald {
     }
 
     fn first_row(&self, path: &[u8], spot: &Spot) -> StreamRow {
-        StreamRow {
-            source: Arc::clone(&self.settings.name),
-            key: format!("{}:journal", self.common.host).into_bytes().into(),
-            first_path: path.into(),
-            path: path.into(),
-            state: FileState::Live,
-            evidence: Spot::evidence(&spot.seqnum_id),
-            size: 0,
-            seen_s: clock_ns() / 1_000_000_000,
-            begun_at: 0,
-            position: spot.pack(),
-            feeds: Vec::new(),
-            routed: 0,
-        }
+        let key = format!("{}:journal", self.common.host).into_bytes().into();
+        let begun = StreamRow::begun(Arc::clone(&self.settings.name), key, path, spot.pack());
+        StreamRow { evidence: Spot::evidence(&spot.seqnum_id), seen_s: clock_ns() / 1_000_000_000, begun_at: 0, ..begun }
     }
 
     /// Which streams share a counter: those with its id; and the journals of users, which may have an id of their own, the newest counter.

@@ -121,20 +121,7 @@ mod tests {
             let ([seqnum_id, file_id, boot_id], [offset, through, monotonic, realtime]) = (ids, numbers);
             let place = Place { offset, through, seqnum_id, file_id, boot_id, monotonic, realtime, xor_hash: halves[0], filter: halves[1] & !1, told };
             prop_assert_eq!(Place::unpack(&place.pack()), Some(place));
-            let row = StreamRow {
-                source: "journal".into(),
-                key: Box::default(),
-                first_path: Box::default(),
-                path: Box::default(),
-                state: crate::snapshot::rows::FileState::Live,
-                evidence: Place::evidence(&seqnum_id),
-                size: 0,
-                seen_s: 0,
-                begun_at: 0,
-                position: place.pack(),
-                feeds: Vec::new(),
-                routed: 0,
-            };
+            let row = StreamRow { evidence: Place::evidence(&seqnum_id), ..StreamRow::begun("journal".into(), Box::default(), b"", place.pack()) };
             prop_assert_eq!(Place::of(&row), Some(place));
             prop_assert_eq!(Place::of(&StreamRow { evidence: Evidence::default(), ..row }), None);
         }

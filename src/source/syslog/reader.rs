@@ -18,7 +18,7 @@ use crate::ledger::{Amount, Count, Missed};
 use crate::pool::Pool;
 use crate::settlement::{At, Settlement};
 use crate::shutdown::{Phase, Stop};
-use crate::snapshot::rows::{Evidence, FileState, StreamRow};
+use crate::snapshot::rows::StreamRow;
 use crate::source::Outlet;
 
 /// How much is read at once, bytes.
@@ -378,7 +378,7 @@ impl Reader {
         (base, line_start, to): (u64, u64, Position),
         received_ns: i64,
     ) {
-        let whole = events.iter().filter(|event| event.part().is_none_or(|(_, last)| last)).count();
+        let whole = events.iter().filter(|event| event.ends()).count();
         // Events that are skipped were counted when they were settled: the batch begins behind them.
         let skipped = self.skip_to.saturating_sub(base).min(to.offset - base);
         for event in events.iter_mut().filter(|_| skipped > 0) {
@@ -426,20 +426,10 @@ fn narrow64(at: u64) -> u32 {
 
 fn first_row(settings: &Settings, arrivals: &Arrivals) -> StreamRow {
     let first = arrivals.first();
-    StreamRow {
-        source: Arc::clone(&settings.source),
-        key: format!("{}:{}", settings.host, settings.source).into_bytes().into(),
-        first_path: Box::default(),
-        path: arrivals.dir().as_os_str().as_bytes().into(),
-        state: FileState::Live,
-        evidence: Evidence::default(),
-        size: arrivals.size(first),
-        seen_s: now_s(),
-        begun_at: first,
-        position: Position { offset: first, line_start: first, ..Position::START },
-        feeds: Vec::new(),
-        routed: 0,
-    }
+    let key = format!("{}:{}", settings.host, settings.source).into_bytes().into();
+    let position = Position { offset: first, line_start: first, ..Position::START };
+    let begun = StreamRow::begun(Arc::clone(&settings.source), key, arrivals.dir().as_os_str().as_bytes(), position);
+    StreamRow { first_path: Box::default(), size: arrivals.size(first), seen_s: now_s(), ..begun }
 }
 
 fn now_s() -> i64 {

@@ -62,10 +62,7 @@ impl Arrivals {
         let mut shed = shed::Counts::default();
         for frame in frames.frames.iter().filter(|frame| frame.last) {
             let message = frames.bytes_of(frame);
-            match self.settings.shed_first.class(message, 100) {
-                Some(class) => shed.add_first(class),
-                None => shed.add(Severity::of(message)),
-            }
+            shed.add(Severity::of(message), self.settings.shed_first.class(message, 100));
         }
         shed
     }
@@ -110,10 +107,7 @@ impl Intake for Arrivals {
             let judged = class.is_some() || least.is_none_or(|least| severity > least);
             let (refused, began) = judge(parts, frames.peer, frame, judged, tail + at);
             if refused && frame.last {
-                match class {
-                    Some(class) => shed.add_first(class),
-                    None => shed.add(severity),
-                }
+                shed.add(severity, class);
             }
             whole += u64::from(!refused && frame.last);
             (!refused).then_some(began)

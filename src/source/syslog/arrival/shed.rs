@@ -110,17 +110,16 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// One more.
-    pub fn add(&mut self, severity: Severity) {
-        if let Some(count) = self.severities.get_mut(severity as usize) {
-            *count += 1;
-        }
-    }
-
-    /// One more, for this rule.
-    pub fn add_first(&mut self, class: usize) {
-        self.first.resize(self.first.len().max(class + 1), 0);
-        if let Some(count) = self.first.get_mut(class) {
+    /// One more: of this severity, or for this rule.
+    pub fn add(&mut self, severity: Severity, class: Option<usize>) {
+        let count = match class {
+            None => self.severities.get_mut(severity as usize),
+            Some(class) => {
+                self.first.resize(self.first.len().max(class + 1), 0);
+                self.first.get_mut(class)
+            }
+        };
+        if let Some(count) = count {
             *count += 1;
         }
     }
@@ -170,9 +169,8 @@ mod tests {
         assert_eq!((of("<11>Nov 27 10:00:00 h cron[1]: x", 79), of("<11>Nov 27 10:00:00 h cron[1]: x", 80)), (None, Some("cron")));
         assert_eq!((of("<11>Nov 27 10:00:00 h app: x", 80), of("<14>Nov 27 10:00:00 h app: x", 99)), (Some("bad"), None));
         let mut counts = Counts::default();
-        counts.add(Severity::Debug);
-        for class in [1, 1, 0] {
-            counts.add_first(class);
+        for class in [None, Some(1), Some(1), Some(0)] {
+            counts.add(Severity::Debug, class);
         }
         let told: Vec<_> = counts.iter(&first).collect();
         assert_eq!(
