@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{Batch, Event, Origin};
+use crate::rules::engine::Engine;
 use crate::rules::engine::trace::{Deed, Fate, Trace};
-use crate::rules::redact::Blotted;
 use crate::rules::{Action, Rule};
 
 /// So many taps at a time.
@@ -29,7 +29,7 @@ pub const MOST: u32 = 1000;
 const WAITING: usize = 256;
 /// Of a longer event this much is shown, bytes.
 const SHOWN: usize = 4 << 10;
-/// Of a longer event that is left out this much is redacted and looked at, bytes.
+/// Of a longer event that is left out this much is redacted and looked at, bytes; of an entry of the journal, nothing.
 const REDACTED: usize = 64 << 10;
 
 /// One event, and what became of it.
@@ -226,8 +226,10 @@ impl Look {
     }
 
     /// The batch has gone through the rules; without any, or where none concerns it, nothing was traced.
-    pub fn judged(&mut self, batch: &Batch, trace: Option<Trace>, rules: &[Rule]) {
+    pub fn judged(&mut self, batch: &Batch, mut engine: Option<&mut Engine>) {
+        let trace = engine.as_mut().and_then(|engine| engine.traced());
         let fates = trace.map(|trace| trace.fates).filter(|fates| !fates.is_empty());
+        let engine = engine.as_deref();
         let (events, every, base) = (std::mem::take(&mut self.events), self.every, self.base);
         let untouched = |at: usize| Fate { kept_at: Some(at * every), ..Fate::default() };
         self.seen = events
@@ -235,7 +237,7 @@ impl Look {
             .enumerate()
             .filter_map(|(at, event)| {
                 let fate = fates.as_ref().map_or_else(|| Some(untouched(at)), |fates| fates.get(at).cloned())?;
-                seen(batch, (event, base), &fate, rules).map(|seen| (seen, fate.kept_at))
+                seen(batch, (event, base), &fate, engine).map(|seen| (seen, fate.kept_at))
             })
             .collect();
     }
@@ -256,7 +258,8 @@ impl Look {
 }
 
 /// What is known of an event after the rules; `None` of one that had been settled before.
-fn seen(batch: &Batch, (event, base): (&Event, u64), fate: &Fate, rules: &[Rule]) -> Option<Seen> {
+fn seen(batch: &Batch, (event, base): (&Event, u64), fate: &Fate, engine: Option<&Engine>) -> Option<Seen> {
+    let rules: &[Rule] = engine.map_or(&[], Engine::rules);
     let name = |at: usize| rules.get(at).map(|rule| rule.name.to_string());
     let dropped = fate.did.iter().find(|(_, deed)| *deed == Deed::Dropped).map(|(rule, _)| *rule);
     if fate.kept_at.is_none() && dropped.is_none() {
@@ -280,26 +283,11 @@ fn seen(batch: &Batch, (event, base): (&Event, u64), fate: &Fate, rules: &[Rule]
         rules: rules_did.collect(),
         ..Seen::default()
     };
-    if dropped.is_some() {
-        let text = redacted(batch.event_bytes(event), rules);
+    if let (Some(engine), Some(_)) = (engine, dropped) {
+        let text = engine.redacted(batch.event_bytes(event), REDACTED);
         (seen.text, seen.bytes) = (shown(&text), u64::from(event.len));
     }
     Some(seen)
-}
-
-/// A text as all redacting rules together leave it.
-fn redacted(text: &[u8], rules: &[Rule]) -> Vec<u8> {
-    let mut text = text.get(..REDACTED).unwrap_or(text).to_vec();
-    let mut out = Vec::new();
-    for rule in rules {
-        if let Action::Redact(redact) = &rule.action {
-            out.clear();
-            if redact.apply(&text, &mut out, REDACTED * 2) != Blotted::No {
-                std::mem::swap(&mut text, &mut out);
-            }
-        }
-    }
-    text
 }
 
 fn shown(text: &[u8]) -> String {

@@ -111,7 +111,7 @@ impl Way {
         }
         let Some(Routing { rules, .. }) = &mut self.routing else {
             if let Some(look) = look {
-                look.judged(batch, None, &[]);
+                look.judged(batch, None);
             }
             return Some(Vec::new());
         };
@@ -119,8 +119,7 @@ impl Way {
         let stream = Arc::clone(&batch.stream);
         let sifted = rules.run(batch, |topics, number| self.settlement.began(stream.id, topics, number));
         if let Some(look) = look {
-            let (trace, all) = rules.traced();
-            look.judged(batch, trace, all);
+            look.judged(batch, Some(rules));
         }
         batch.charge.resize(encode::charge_for(batch.bytes.capacity(), batch.events.len()));
         let Some(sifted) = sifted else { return Some(Vec::new()) };

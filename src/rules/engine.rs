@@ -14,6 +14,7 @@ use jiff::tz::TimeZone;
 use regex::bytes::RegexSet;
 
 use super::parse::Around;
+use super::redact::{self, Redact};
 use super::route::{self, Way};
 use super::stamp::{Class, Stamp};
 use super::when::{Of, When};
@@ -316,9 +317,31 @@ impl Engine {
         self.trace = trace;
     }
 
-    /// What was remembered of the last batch, and the rules.
-    pub fn traced(&mut self) -> (Option<Trace>, &[Rule]) {
-        (self.trace.take(), &self.rules)
+    /// What was remembered of the last batch.
+    pub fn traced(&mut self) -> Option<Trace> {
+        self.trace.take()
+    }
+
+    /// The rules, in their order.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// A frame as all redacting rules together leave it, whatever their conditions; of a longer one the first `most` bytes. An entry of the journal is
+    /// redacted text by text, as the rules do it: of one that is longer nothing is left.
+    #[must_use]
+    pub fn redacted(&self, frame: &[u8], most: usize) -> Vec<u8> {
+        let redacts: Vec<&Redact> =
+            self.rules.iter().filter_map(|rule| if let Action::Redact(redact) = &rule.action { Some(redact) } else { None }).collect();
+        match frame.get(..most) {
+            Some(cut) if self.entries && cut.len() < frame.len() => Vec::new(),
+            _ if self.entries => journal::redacted(frame, &redacts, self.room.message),
+            cut => {
+                let cut = cut.unwrap_or(frame);
+                redact::all(&redacts, cut, self.room.message).unwrap_or_else(|| cut.to_vec())
+            }
+        }
     }
 
     fn note(&mut self, kept: bool) {

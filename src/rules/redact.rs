@@ -148,6 +148,19 @@ impl Redact {
     }
 }
 
+/// A text as these leave it one after the other; `None`: as it was. `room` as in [`Redact::apply`].
+#[must_use]
+pub fn all(redacts: &[&Redact], text: &[u8], room: usize) -> Option<Vec<u8>> {
+    let (mut changed, mut out) = (None::<Vec<u8>>, Vec::new());
+    for redact in redacts {
+        out.clear();
+        if redact.apply(changed.as_deref().unwrap_or(text), &mut out, room) != Blotted::No {
+            changed = Some(std::mem::take(&mut out));
+        }
+    }
+    changed
+}
+
 /// What [`Redact::apply`] has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Blotted {

@@ -426,7 +426,7 @@ fn all_parts_of_an_event_go_where_its_first_does() {
 }
 
 /// An entry of the journal as its source renders it.
-fn entries(all: &[&str]) -> Batch {
+pub(crate) fn entries(all: &[&str]) -> Batch {
     let batch = batch(all);
     let Stream { id, source, key, topic, .. } = &*batch.stream;
     let stream =

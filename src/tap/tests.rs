@@ -4,7 +4,7 @@ use super::*;
 use crate::encode::Room;
 use crate::rules::engine::Engine;
 use crate::rules::redact::{Find, Redact};
-use crate::rules::tests::batch as file_batch;
+use crate::rules::tests::{batch as file_batch, entries};
 use crate::rules::when::When;
 use crate::settlement::Began;
 use jiff::tz::TimeZone;
@@ -25,8 +25,7 @@ fn engine() -> Engine {
 fn go(engine: &mut Engine, mut look: Look, batch: &mut Batch) {
     engine.trace(Some(look.trace()));
     engine.run(batch, |_, _| Began::default());
-    let (trace, rules) = engine.traced();
-    look.judged(batch, trace, rules);
+    look.judged(batch, Some(engine));
     look.sent(Some(batch), |_| None);
 }
 
@@ -63,7 +62,7 @@ fn what_is_sent_is_shown_with_its_topic_and_what_is_left_out_after_redaction() {
     assert_eq!(events[2].rules, [Touch { rule: "emails".into(), changed: true, failed: false }]);
     let ends: Vec<u64> = events.iter().map(|seen| seen.offset).collect();
     assert_eq!((ends, skipped), (vec![1006, 1027, 1048, 1058], 0));
-    assert!(engine.traced().0.is_none(), "of the next batch nothing is remembered");
+    assert!(engine.traced().is_none(), "of the next batch nothing is remembered");
 }
 
 #[test]
@@ -97,7 +96,7 @@ fn only_so_many_a_second_are_shown_and_the_others_counted() {
     assert!(tap.begin(&batch, now).is_none(), "the second is used up");
     let mut look = tap.begin(&batch, now + Duration::from_secs(60)).unwrap();
     assert_eq!(look.events.len(), 10, "nothing is saved up");
-    look.judged(&batch, None, &[]);
+    look.judged(&batch, None);
     look.sent(Some(&batch), |_| None);
     let flow = tapping.next(Duration::ZERO);
     let texts: Vec<&str> = flow.events.iter().map(|seen| seen.text.as_str()).collect();
@@ -112,8 +111,46 @@ fn who_does_not_take_them_holds_nothing_up() {
     let lines = vec!["x"; 900];
     let batch = file_batch(&lines);
     let mut look = taps.of(&source).look(&batch).unwrap();
-    look.judged(&batch, None, &[]);
+    look.judged(&batch, None);
     look.sent(Some(&batch), |_| None);
     let flow = tapping.next(Duration::ZERO);
     assert_eq!((flow.events.len(), flow.skipped), (WAITING, 900 - WAITING as u64));
+}
+
+#[test]
+fn of_an_entry_that_is_left_out_its_texts_are_redacted_not_how_they_are_escaped() {
+    let redact =
+        |pattern: &str| Action::Redact(Redact { find: Find::Regex(Regex::new(pattern).unwrap()), with: b"*".to_vec(), hash: None });
+    let all = || When::All(Vec::new());
+    let noise = When::Message(vec![Regex::new("noise").unwrap()]);
+    let rules: Arc<[Rule]> = [
+        Rule::new("noise", noise, Action::Drop),
+        Rule::new("passwords", all(), redact(r#"password="[^"]*""#)),
+        Rule::new("keys", all(), redact(r"key\n[a-z]*")),
+    ]
+    .into();
+    let shown = |lines: &[&str], text: Option<usize>| {
+        let (taps, source) = (Taps::default(), Arc::from("web"));
+        let tapping = taps.open(&source, 10).unwrap();
+        let room = Room { message: 1 << 10, text, whole: 1 << 20 };
+        let mut engine = Engine::new(&rules, ("web", "journald"), TimeZone::UTC, room).unwrap();
+        let mut batch = entries(lines);
+        let look = taps.of(&source).look(&batch).unwrap();
+        go(&mut engine, look, &mut batch);
+        tapping.next(Duration::ZERO).events.into_iter().map(|seen| (seen.text, seen.bytes)).collect::<Vec<_>>()
+    };
+    let json = [
+        r#"{"message":"noise password=\"hunter2\"","message_base64":"aHVudGVyMg==","pid":7,"journal":{"_CMDLINE":"password=\"hunter2\" x"}}"#,
+        r#"{"message":"noise key\nabc","journal":{}}"#,
+        r#"{"message":"noise","message_base64":"AA==","journal":{}}"#,
+    ];
+    let long = format!(r#"{{"message":"noise","journal":{{"A":"{}"}}}}"#, "a".repeat(REDACTED));
+    let told = shown(&[json[0], json[1], json[2], &long], Some(1 << 14));
+    let texts: Vec<&str> = told.iter().map(|(text, _)| text.as_str()).collect();
+    assert_eq!(texts[..2], [r#"{"message":"noise *","pid":7,"journal":{"_CMDLINE":"* x"}}"#, r#"{"message":"noise *","journal":{}}"#]);
+    assert_eq!(texts[2..], [json[2], ""], "what is too long to be redacted as a whole is not shown");
+    assert_eq!(told[3].1, long.len() as u64);
+    // In raw what comes is the message, whatever it looks like.
+    let told = shown(&[r#"{"noise": password="hunter2"}"#], None);
+    assert_eq!(told, [(r#"{"noise": *}"#.to_owned(), 29)]);
 }

@@ -5,8 +5,9 @@ use memchr::memchr;
 
 use crate::encode::json::syslog::Seconds;
 use crate::encode::json::{escape, escape_lossy};
-use crate::encode::members::{Members, Value, whole_members};
+use crate::encode::members::{Members, Value, unescape, whole_members};
 use crate::rules::fields::{Fields, Value as Found, inside};
+use crate::rules::redact::{self, Redact};
 use crate::source::syslog::parse::time::Time;
 use crate::source::syslog::parse::{Parsed, severity_word};
 
@@ -49,6 +50,26 @@ impl<'a> Entry<'a> {
         let facility = self.journal.and_then(facility);
         Parsed { message: self.message, app: self.identifier, severity: self.severity, facility, ..Parsed::default() }
     }
+}
+
+/// An entry as all of these leave it. `room` as in [`Redact::apply`].
+pub(super) fn redacted(json: &[u8], redacts: &[&Redact], room: usize) -> Vec<u8> {
+    let entry = Entry::of(json);
+    let (mut message, mut journal) = (Vec::new(), Fields::default());
+    unescape(&mut message, entry.message);
+    let message = redact::all(redacts, &message, room);
+    if let Some(object) = entry.journal {
+        journal.put(b"journal", Found::Json(object));
+    }
+    let blotted = journal.change(|text, out| {
+        let changed = redact::all(redacts, text, room);
+        out.extend_from_slice(changed.as_deref().unwrap_or_default());
+        changed.is_some()
+    });
+    let changes = Changes { message: message.as_deref(), journal: blotted.then_some(&journal), ..Changes::default() };
+    let mut out = Vec::with_capacity(json.len());
+    changes.write(json, &mut out);
+    out
 }
 
 fn facility(journal: &[u8]) -> Option<u8> {
